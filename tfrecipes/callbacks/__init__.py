@@ -1,0 +1,1 @@
+"""Thin handles by which a capability plugs into model.fit."""

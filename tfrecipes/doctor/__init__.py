@@ -1,0 +1,1 @@
+"""What is wrong: rules, diagnosis, checks of data and model."""

@@ -1,0 +1,1 @@
+"""What to do, as data: durations, the recipe's schema, the gallery. No Keras here."""

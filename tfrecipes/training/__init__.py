@@ -1,0 +1,1 @@
+"""Around the step: data order, devices, targets, checkpoints."""

@@ -1,0 +1,1 @@
+"""What to set: the learning-rate finder and the batch finder."""

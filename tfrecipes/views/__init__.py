@@ -1,0 +1,1 @@
+"""What to look at: plots, the report, the summary."""
