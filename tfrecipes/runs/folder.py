@@ -1,0 +1,368 @@
+"""The run folder: one folder a run, and every file of it is read and written here."""
+
+import csv
+import io
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from tfrecipes.runs.atomic import RunWriteError, write_atomically
+from tfrecipes.runs.environment import collect_environment
+from tfrecipes.runs.steps import StepsFile, read_table
+
+Status = Literal["running", "finished", "stopped", "preempted"]
+STATUSES: tuple[Status, ...] = ("running", "finished", "stopped", "preempted")
+
+RECIPE, ENVIRONMENT, STATE = "recipe.toml", "environment.json", "state.json"
+STEPS, EPOCHS, FINDINGS = "steps.csv", "epochs.csv", "findings.json"
+_FILES = (RECIPE, ENVIRONMENT, STATE, STEPS, EPOCHS, FINDINGS)
+_LOCK = ".lock"
+
+# A folder's file may come from anywhere; none of the small ones has business being larger.
+_MOST_BYTES = 64 * 2**20
+
+_READING_FAULTS = (OSError, ValueError)  # UnicodeDecodeError, JSON and TOML errors are ValueErrors
+
+
+class RunFolder:
+    """A run's folder, held by a lock while it is written.
+
+    Made by `RunFolder.fresh` or `RunFolder.open`; released by `close` or the end of a `with`. The
+    lock is the operating system's: a killed run leaves none behind.
+
+    Every writing method raises RunWriteError where the system refuses, and then leaves the old
+    file as it was. Each write is whole or not there at all.
+
+    Attributes:
+        path: The folder.
+        holds_run: Whether the folder held a run's files when it was opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = _locked(self.path)
+        self.holds_run = any((self.path / name).exists() for name in _FILES)
+        self._epochs: list[dict[str, float]] | None = None
+
+    @classmethod
+    def fresh(cls, name: str, root: str | os.PathLike[str] = "runs") -> "RunFolder":
+        """Makes `root/<name>-<n>`, n one more than the highest there.
+
+        Raises:
+            ValueError: If `name` is no plain file name, or the folder cannot be made.
+        """
+        if not name or name.startswith(".") or re.search(r"[/\\\x00-\x1f]", name) or len(name) > 200:
+            raise ValueError(
+                "run folder: a run's name must be a plain file name of at most 200 characters. "
+                f"Received: name={name!r}."
+            )
+        root = Path(root)
+        _make(root)
+        pattern = re.compile(re.escape(name) + r"-(\d{1,9})")
+        taken = (pattern.fullmatch(entry.name) for entry in root.iterdir())
+        number = max((int(match[1]) for match in taken if match), default=0)
+        while True:
+            number += 1
+            path = root / f"{name}-{number}"
+            try:
+                path.mkdir()
+            except FileExistsError:  # another run took the number in this moment
+                continue
+            except OSError as error:
+                raise _unusable(path, error) from error
+            return cls(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """Opens the folder that the caller names, and makes it with its parents where it is missing.
+
+        Raises:
+            ValueError: If it is a file, cannot be made or written, or another run is in it.
+        """
+        _make(Path(path))
+        return cls(path)
+
+    def close(self) -> None:
+        """Releases the lock."""
+        self._lock.release()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def steps_path(self) -> Path:
+        """Telemetry, a row a step."""
+        return self.path / STEPS
+
+    @property
+    def epochs_path(self) -> Path:
+        """History, a row an epoch."""
+        return self.path / EPOCHS
+
+    @property
+    def model_path(self) -> Path:
+        """The last model, deployable."""
+        return self.path / "model.keras"
+
+    @property
+    def best_path(self) -> Path:
+        """The best model, where the recipe asks for it."""
+        return self.path / "best.keras"
+
+    @property
+    def report_path(self) -> Path:
+        """The report, one file."""
+        return self.path / "report.html"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """What a run is resumed from."""
+        return self.path / "checkpoints"
+
+    @property
+    def events_path(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "events"
+
+    def write_recipe(self, text: str) -> None:
+        """Writes `recipe.toml`, the text as given."""
+        write_atomically(self.path / RECIPE, text)
+
+    def write_environment(self, devices: Sequence[str] = (), **facts: Any) -> None:
+        """Writes `environment.json`: `collect_environment` and whatever JSON-able `facts` join it."""
+        self._write_json(ENVIRONMENT, collect_environment(devices) | facts)
+
+    def write_findings(self, findings: Iterable[Any]) -> None:
+        """Writes `findings.json`, a list: dicts, or objects with `as_dict()`."""
+        rows = [dict(f) if isinstance(f, Mapping) else f.as_dict() for f in findings]
+        self._write_json(FINDINGS, rows)
+
+    def write_state(
+        self, status: Status, epochs: int, exit_code: int | None = None, reason: str | None = None
+    ) -> None:
+        """Writes `state.json`: where the run stands.
+
+        Args:
+            status: "running"; "finished"; "stopped" for good, before its end; "preempted", to be
+                resumed.
+            epochs: Whole epochs done.
+            exit_code: What the command ended with; None while it runs.
+            reason: Why it stopped, one sentence.
+        """
+        if status not in STATUSES:
+            raise ValueError(
+                f"state.json: `status` must be one of {', '.join(STATUSES)}. Received: status={status!r}."
+            )
+        state = {"status": status, "epochs": epochs, "exit_code": exit_code, "reason": reason}
+        self._write_json(STATE, state)
+
+    def open_steps(self, resume_step: int | None = None) -> StepsFile:
+        """Opens `steps.csv` for appending; rows with `step >= resume_step` are dropped first."""
+        return StepsFile(self.steps_path, resume_step)
+
+    def append_epoch(self, logs: Mapping[str, float]) -> None:
+        """Adds a row to `epochs.csv`. A key that is new becomes a column, empty in earlier rows."""
+        self._loaded_epochs().append({key: float(value) for key, value in logs.items()})
+        self._write_epochs()
+
+    def amend_last_epoch(self, logs: Mapping[str, float]) -> None:
+        """Adds to the last row, or changes it: values known only when all training is over."""
+        rows = self._loaded_epochs()
+        if not rows:
+            rows.append({})
+        rows[-1].update({key: float(value) for key, value in logs.items()})
+        self._write_epochs()
+
+    def keep_epochs(self, count: int) -> None:
+        """Drops the rows past the first `count`: a resumed run writes them again."""
+        rows = self._loaded_epochs()
+        if len(rows) > count:
+            del rows[count:]
+            self._write_epochs()
+
+    def _loaded_epochs(self) -> list[dict[str, float]]:
+        if self._epochs is None:
+            table: dict[str, np.ndarray] = {}
+            if self.epochs_path.exists():
+                table = read_table(self.epochs_path)
+            count = len(next(iter(table.values()), ()))
+            self._epochs = [{key: float(table[key][i]) for key in table} for i in range(count)]
+        return self._epochs
+
+    def _write_epochs(self) -> None:
+        rows = self._loaded_epochs()
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([re.sub(r"[\r\n]+", " ", column) for column in columns])
+        for row in rows:
+            writer.writerow([repr(row[column]) if column in row else "" for column in columns])
+        write_atomically(self.epochs_path, text.getvalue())
+
+    def _write_json(self, name: str, value: Any) -> None:
+        write_atomically(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left, as far as it can be read.
+
+    Attributes:
+        path: The folder; None for a run that was never in one.
+        steps: Column to float64 array (steps,), from `steps.csv`.
+        epochs: History's keys to float64 array (epochs,), from `epochs.csv`; NaN where an epoch
+            has no value.
+        recipe: `recipe.toml`, parsed. None where there is none.
+        recipe_text: The same as text.
+        environment: `environment.json`.
+        findings: `findings.json`, a list of dicts.
+        state: `state.json`. A killed run's says "running".
+        problems: A sentence for each file that is there and could not be read.
+    """
+
+    path: Path | None = None
+    steps: dict[str, np.ndarray] = field(default_factory=dict)
+    epochs: dict[str, np.ndarray] = field(default_factory=dict)
+    recipe: dict[str, Any] | None = None
+    recipe_text: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    state: dict[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Reads a run folder, of a finished, running or killed run.
+
+    Args:
+        path: The folder. Any one of its files is enough.
+
+    Returns:
+        The run; a broken file counts as absent and is named in `.problems`.
+
+    Raises:
+        ValueError: If `path` is no folder, or holds no file of a run.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(
+            f"{path}: must be a run folder, and there is no folder of that name. Received: path={str(path)!r}."
+        )
+    if not any((path / name).exists() for name in _FILES):
+        raise ValueError(
+            f"{path}: holds no file of a run (such as {STEPS} or {EPOCHS}). Received: path={str(path)!r}. "
+            "Name the folder that `tfrecipes train` or `tfr.Monitor` wrote."
+        )
+    problems: list[str] = []
+    recipe_text = _text(path / RECIPE, problems)
+    return Run(
+        path=path,
+        steps=_table(path / STEPS, problems),
+        epochs=_table(path / EPOCHS, problems),
+        recipe=_toml(recipe_text, problems),
+        recipe_text=recipe_text,
+        environment=_json(path / ENVIRONMENT, dict, problems),
+        findings=[f for f in _json(path / FINDINGS, list, problems) if isinstance(f, dict)],
+        state=_json(path / STATE, dict, problems),
+        problems=tuple(problems),
+    )
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return f"{name} could not be read: {error}"
+
+
+def _text(path: Path, problems: list[str]) -> str | None:
+    if not path.exists():
+        return None
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it is no regular file of at most {_MOST_BYTES // 2**20} MiB")
+        return path.read_text(encoding="utf-8")
+    except _READING_FAULTS as error:
+        problems.append(_unreadable(path.name, error))
+        return None
+
+
+def _toml(text: str | None, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return None if text is None else tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problems.append(_unreadable(RECIPE, error))
+        return None
+
+
+def _json(path: Path, kind: type, problems: list[str]) -> Any:
+    text = _text(path, problems)
+    if text is None:
+        return kind()
+    try:
+        value = json.loads(text)
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds no JSON {'object' if kind is dict else 'array'}")
+        return value
+    except (ValueError, RecursionError) as error:
+        problems.append(_unreadable(path.name, error))
+        return kind()
+
+
+def _table(path: Path, problems: list[str]) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    try:
+        return read_table(path)
+    except _READING_FAULTS as error:
+        problems.append(_unreadable(path.name, error))
+        return {}
+
+
+def _unusable(path: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"run folder: a run must be able to write its folder ({error.strerror or error}). "
+        f"Received: directory={str(path)!r}. Name another one."
+    )
+
+
+def _make(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise ValueError(
+            f"run folder: must be a folder, and it is a file. Received: directory={str(path)!r}. "
+            "Name another one."
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _locked(path: Path) -> FileLock:
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"run folder: a run must be able to write its folder. Received: directory={str(path)!r}. "
+            "Name another one, or change its permissions."
+        )
+    lock = FileLock(path / _LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"run folder: another run is writing in it. Received: directory={str(path)!r}. "
+            "Wait for its end, or name another folder."
+        ) from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return lock
+
+
+__all__ = ["STATUSES", "Run", "RunFolder", "RunWriteError", "StepsFile", "Status", "read_run"]

@@ -1,0 +1,242 @@
+"""`steps.csv`: one row a step, whole rows at every instant."""
+
+import contextlib
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfrecipes.runs.atomic import RunWriteError, write_atomically
+
+INTEGER_COLUMNS = frozenset({"step", "samples", "clipped", "overflow"})
+
+# Rows that could not be written wait for the next append; past this much they are dropped, so that
+# a full disk never becomes a full memory. 4 MiB is about 40,000 rows of the twelve columns.
+_MOST_WAITING_BYTES = 4 * 2**20
+
+
+def _format(column: str, values: np.ndarray) -> list[str]:
+    """A column's cells: integers plainly, the rest as the shortest text that gives the float32 back."""
+    if column in INTEGER_COLUMNS:
+        return [str(int(v)) if np.isfinite(v) else str(v) for v in values.tolist()]
+    with np.errstate(over="ignore"):  # a float64 past float32's range is inf there as well
+        return [str(v) for v in values.astype(np.float32)]
+
+
+def format_rows(columns: Sequence[str], rows: np.ndarray) -> str:
+    """The rows as CSV lines, each with its newline."""
+    cells = [_format(column, rows[:, i]) for i, column in enumerate(columns)]
+    return "".join(",".join(row) + "\n" for row in zip(*cells, strict=True))
+
+
+def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads a numeric CSV with a header, as a killed writer may have left it.
+
+    A last line without its newline is not read, nor is a line that is no row of numbers.
+
+    Returns:
+        Column name to float64 array (rows,); an empty cell is NaN. {} where there is no header.
+    """
+    header, lines = _complete_lines(Path(path))
+    if not header:
+        return {}
+    table = _numbers(header, lines)[1]
+    return {column: table[:, i].copy() for i, column in enumerate(header)}
+
+
+def _complete_lines(path: Path) -> tuple[list[str], list[str]]:
+    text = path.read_bytes().decode(errors="replace")
+    lines = text[: text.rfind("\n") + 1].split("\n")[:-1]
+    header = next(csv.reader(lines[:1]), [])
+    return (header, lines[1:]) if all(header) else ([], [])
+
+
+def _numbers(header: Sequence[str], lines: list[str]) -> tuple[list[str], np.ndarray]:
+    """The lines that are rows of numbers, and those numbers (rows, columns)."""
+    if lines:
+        # numpy's reader in C serves the ordinary file; it refuses empty cells and broken lines.
+        with contextlib.suppress(ValueError):
+            table = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
+            if table.shape == (len(lines), len(header)):
+                return lines, table
+    good, values = [], []
+    for line in lines:
+        cells = line.split(",")
+        if len(cells) != len(header):
+            continue
+        try:
+            values.append([float(cell) if cell else np.nan for cell in cells])
+        except ValueError:
+            continue
+        good.append(line)
+    return good, np.asarray(values, dtype=np.float64).reshape(-1, len(header))
+
+
+class StepsFile:
+    """Appends rows to `steps.csv`.
+
+    Every append is one `os.write` of complete lines to a descriptor opened with O_APPEND, at once:
+    nothing waits in a buffer, so the file is never behind what was handed in, and a reader or a
+    SIGKILL finds whole rows. A write that the disk takes only in part is cut back.
+
+    A file that exists is continued: a last line that a power cut left incomplete is removed, and
+    so are rows from `resume_step` on. Columns that the file does not have yet are added to it;
+    earlier rows are empty there.
+
+    Args:
+        path: The file.
+        resume_step: The step at which the run goes on [optimizer steps]; rows with
+            `step >= resume_step` will be written again. None keeps every row.
+
+    Raises:
+        RunWriteError: If the existing file cannot be repaired.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "steps.csv"
+        >>> with StepsFile(path) as steps:
+        ...     steps.append(["step", "loss"], np.array([[0, 2.5], [1, 0.1]]))
+        >>> path.read_text()
+        'step,loss\\n0,2.5\\n1,0.1\\n'
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resume_step: int | None = None) -> None:
+        self.path = Path(path)
+        self.dropped_rows = 0  # rows lost for good to a disk that stayed full
+        self._descriptor: int | None = None
+        self._columns: list[str] = []
+        self._waiting = b""
+        try:
+            exists = self.path.exists()
+            if exists:
+                self._repair(resume_step)
+        except OSError as error:
+            raise error if isinstance(error, RunWriteError) else RunWriteError(self.path, error)
+
+    def append(self, columns: Sequence[str], rows: np.ndarray) -> None:
+        """Writes rows.
+
+        Args:
+            columns: Their names, in the rows' order.
+            rows: float64 (rows, columns).
+
+        Raises:
+            ValueError: If the shapes do not fit, or a column is named twice or unreadably.
+            RunWriteError: If the system refuses. The rows wait for the next append, up to 4 MiB.
+        """
+        columns = list(columns)
+        rows = np.asarray(rows, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(columns):
+            raise ValueError(
+                f"steps.csv: `rows` must be (rows, {len(columns)}), a number for each of the columns. "
+                f"Received: rows.shape={rows.shape!r}."
+            )
+        bad = [c for c in columns if not c or any(ch in c for ch in ',"\r\n')]
+        if bad or len(set(columns)) != len(columns):
+            raise ValueError(
+                "steps.csv: column names must differ and hold no comma, quote or line break. "
+                f"Received: columns={columns!r}."
+            )
+        if not len(rows):
+            return
+        if missing := [c for c in columns if c not in self._columns]:
+            self._add_columns(missing)
+        if columns == self._columns:
+            text = format_rows(columns, rows)
+        else:
+            text = self._spread(columns, rows)
+        self._write(text.encode())
+
+    def flush(self) -> None:
+        """Writes what an earlier failure left waiting.
+
+        Raises:
+            RunWriteError: If the system still refuses.
+        """
+        if self._waiting:
+            self._write(b"")
+
+    def close(self) -> None:
+        """Writes what waits, makes the rows survive a power cut, and lets go of the file.
+
+        Raises:
+            RunWriteError: If the system refuses.
+        """
+        try:
+            self.flush()
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
+        except OSError as error:
+            raise error if isinstance(error, RunWriteError) else RunWriteError(self.path, error)
+        finally:
+            self._let_go()
+
+    def __enter__(self) -> "StepsFile":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _let_go(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _spread(self, columns: list[str], rows: np.ndarray) -> str:
+        cells = {column: _format(column, rows[:, i]) for i, column in enumerate(columns)}
+        empty = [""] * len(rows)
+        laid_out = [cells.get(column, empty) for column in self._columns]
+        return "".join(",".join(row) + "\n" for row in zip(*laid_out, strict=True))
+
+    def _write(self, data: bytes) -> None:
+        data = self._waiting + data
+        try:
+            if self._descriptor is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+                self._descriptor = os.open(self.path, flags, 0o666)
+            before = os.fstat(self._descriptor).st_size
+            written = os.write(self._descriptor, data)
+            if written != len(data):
+                os.ftruncate(self._descriptor, before)
+                raise OSError(f"the disk took {written} of {len(data)} bytes")
+            self._waiting = b""
+        except OSError as error:
+            self._keep(data)
+            raise RunWriteError(self.path, error) from error
+
+    def _keep(self, data: bytes) -> None:
+        if len(data) > _MOST_WAITING_BYTES:
+            cut = data.index(b"\n", len(data) - _MOST_WAITING_BYTES) + 1
+            self.dropped_rows += data[:cut].count(b"\n")
+            data = data[cut:]
+        self._waiting = data
+
+    def _repair(self, resume_step: int | None) -> None:
+        header, lines = _complete_lines(self.path)
+        kept, table = _numbers(header, lines) if header else ([], np.empty((0, 0)))
+        if resume_step is not None and "step" in header:
+            early = table[:, header.index("step")] < resume_step
+            kept = [line for line, keep in zip(kept, early, strict=True) if keep]
+        self._columns = header
+        self._rewrite(kept)
+
+    def _rewrite(self, lines: list[str]) -> None:
+        text = "".join(f"{line}\n" for line in [",".join(self._columns), *lines] if line)
+        if not self.path.exists() or text.encode() != self.path.read_bytes():
+            write_atomically(self.path, text)
+
+    def _add_columns(self, missing: list[str]) -> None:
+        lines: list[str] = []
+        old, self._columns = self._columns, [*self._columns, *missing]
+        try:
+            self._let_go()  # the rename below leaves an open descriptor on the old file
+            if self.path.exists():
+                lines = [line + "," * len(missing) for line in _complete_lines(self.path)[1]]
+            self._rewrite(lines)
+            waiting = self._waiting.decode().splitlines()
+            self._waiting = "".join(line + "," * len(missing) + "\n" for line in waiting).encode()
+        except OSError as error:
+            self._columns = old
+            raise error if isinstance(error, RunWriteError) else RunWriteError(self.path, error)

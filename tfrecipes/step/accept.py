@@ -1,0 +1,85 @@
+"""What a plan may not be on a given model, said in one sentence before anything is built."""
+
+from dataclasses import replace
+
+import keras
+
+from tfrecipes.step import keras_seams
+from tfrecipes.step.keras_seams import Fit
+from tfrecipes.step.plan import StepPlan
+from tfrecipes.step.update import split_scaler
+
+
+def accepted(model: keras.Model, plan: StepPlan, fit: Fit | None) -> StepPlan:
+    """The plan as this model can have it.
+
+    Raises:
+        ValueError: If a part of it would be wrong on this model.
+    """
+    if model.optimizer is None:
+        raise ValueError(
+            "TrainStep: the model has no optimizer. Received: optimizer=None. "
+            "Pass one to `model.compile`."
+        )
+    _refuse_doubled_features(model)
+    if fit is not None:
+        _refuse_in_fit(plan, fit)
+    if keras_seams.has_own_train_step(model):
+        return _for_own_train_step(model, plan)
+    return plan
+
+
+def _refuse_doubled_features(model: keras.Model) -> None:
+    inner, _ = split_scaler(model.optimizer)
+    name = type(inner).__name__
+    if inner.use_ema:
+        raise ValueError(
+            f"{name}: `use_ema` would be overwritten and restored beside the step's own average. "
+            "Received: use_ema=True. Leave it out and use `tfr.EMA()`."
+        )
+    if inner.gradient_accumulation_steps:
+        raise ValueError(
+            f"{name}: accumulates by itself, with equal weights for unequal batches. Received: "
+            f"gradient_accumulation_steps={inner.gradient_accumulation_steps}. Leave it out and "
+            "use `tfr.GradientAccumulation(steps)`."
+        )
+
+
+def _refuse_in_fit(plan: StepPlan, fit: Fit) -> None:
+    if plan.accumulate > 1 and fit.steps_were_given and fit.data_are_finite:
+        raise ValueError(
+            "GradientAccumulation: `steps_per_epoch` counts updates, and these data have an end. "
+            f"Received: steps_per_epoch={fit.steps}. Leave it out: an epoch is then all the data, "
+            "the last partial window included."
+        )
+    if plan.average is None or not plan.average.shown_in_epochs:
+        return
+    for callback in fit.callbacks.callbacks:
+        if isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_freq != "epoch":
+            raise ValueError(
+                "ModelCheckpoint: inside an epoch the model holds the raw weights, not the "
+                f"average. Received: save_freq={callback.save_freq!r}. Use save_freq='epoch'."
+            )
+
+
+def _for_own_train_step(model: keras.Model, plan: StepPlan) -> StepPlan:
+    name = type(model).__name__
+    if plan.accumulate > 1:
+        raise ValueError(
+            f"GradientAccumulation: {name} has its own `train_step`, which takes one batch and "
+            f"updates. Received: steps={plan.accumulate}. Use larger batches, or move the loss "
+            "into `compute_loss` and drop the `train_step`."
+        )
+    lost = [
+        words
+        for words, there in (
+            ("micro-batches", plan.micro_batch is not None or plan.micro_batches > 1),
+            ("columns of each step", bool(plan.columns)),
+            ("the recipe's label smoothing", plan.label_smoothing > 0),
+        )
+        if there
+    ]
+    works = "clipping, the skip of steps that are not finite, decay rules and averages"
+    without = f"; {', '.join(lost)} do not reach it" if lost else ""
+    print(f"{name} has its own train_step and keeps it: {works} work through the optimizer{without}.")
+    return replace(plan, micro_batch=None, micro_batches=1, columns=(), label_smoothing=0.0)

@@ -1,0 +1,99 @@
+"""What a step remembers outside the model: counters, the average, the telemetry's ring.
+
+Plain tf.Variables that Keras does not track: a saved model and `model.variables` stay as they
+were. They are made in the model's strategy scope, one copy a replica, all equal.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfrecipes.step.keras_seams import local
+from tfrecipes.step.plan import StepPlan
+
+# Rows between two reads by the host at most; it reads when half of them are new.
+RING_ROWS = 4096
+
+
+class StepState:
+    """Variables of the step on one model, made as the plan needs them.
+
+    Attributes:
+        attempts: Steps attempted, skipped ones too, int64.
+        bad_in_a_row: Skipped steps since the last good one, int32.
+        overflows: Skipped steps altogether, int64.
+        averaged: Updates that went into the average, int64.
+        average_start: Updates at the beginning of this fit, from which an average counts, int64.
+        ring: The last rows of telemetry, (RING_ROWS, columns) float32, or None.
+        averages: One float32 tensor a member of `averaged_variables`, or [].
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._strategy = strategy
+        self.attempts = self._variable(0, tf.int64)
+        self.bad_in_a_row = self._variable(0, tf.int32)
+        self.overflows = self._variable(0, tf.int64)
+        self.averaged = self._variable(0, tf.int64)
+        self.average_start = self._variable(0, tf.int64)
+        self.ring: tf.Variable | None = None
+        self.averages: list[tf.Variable] = []
+        self.averaged_variables: list[keras.Variable] = []
+
+    def _variable(self, value: object, dtype: tf.DType) -> tf.Variable:
+        with tf.init_scope(), self._strategy.scope():
+            return tf.Variable(
+                value,
+                dtype=dtype,
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+
+    def make(self, model: keras.Model, plan: StepPlan) -> None:
+        """Make what this plan needs and is not there yet."""
+        columns = len(plan.columns)
+        if columns and (self.ring is None or self.ring.shape[1] != columns):
+            self.ring = self._variable(np.zeros((RING_ROWS, columns)), tf.float32)
+        if plan.average is not None:
+            self._make_averages(model)
+
+    def _make_averages(self, model: keras.Model) -> None:
+        # BatchNorm's moving statistics are averaged along: they belong to the weights that made
+        # them, and an average of weights with the last statistics is neither.
+        wanted = [
+            *model.trainable_variables,
+            *(v for v in model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)),
+        ]
+        if [id(v) for v in wanted] == [id(v) for v in self.averaged_variables]:
+            return
+        self.averaged_variables = wanted
+        with tf.init_scope():
+            self.averages = [self._variable(host_value(v), tf.float32) for v in wanted]
+
+    def restart_average(self) -> None:
+        """Begin the average anew from the model's present weights."""
+        self.averaged.assign(0)
+        for average, variable in zip(self.averages, self.averaged_variables, strict=True):
+            average.assign(host_value(variable))
+
+    def variables(self) -> dict[str, tf.Variable]:
+        """Everything that a checkpoint must hold, by name."""
+        named = {
+            name: getattr(self, name)
+            for name in ("attempts", "bad_in_a_row", "overflows", "averaged", "average_start")
+        }
+        named |= {
+            f"average/{i}": variable for i, variable in enumerate(self.averages)
+        }
+        return named
+
+
+def host_value(variable: keras.Variable | tf.Variable) -> tf.Tensor:
+    """A variable's value seen from the host, the first replica's where there are several."""
+    return tf.convert_to_tensor(local(variable))
+
+
+def read_all(variables: Sequence[keras.Variable | tf.Variable]) -> list[tf.Tensor]:
+    """This replica's values, as tensors that a later assign does not change."""
+    return [local(v).read_value() for v in variables]
