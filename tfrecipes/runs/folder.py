@@ -59,7 +59,12 @@ class RunFolder:
         Raises:
             ValueError: If `name` is no plain file name, or the folder cannot be made.
         """
-        if not name or name.startswith(".") or re.search(r"[/\\\x00-\x1f]", name) or len(name) > 200:
+        if (
+            not name
+            or name.startswith(".")
+            or re.search(r"[/\\\x00-\x1f]", name)
+            or len(name) > 200
+        ):
             raise ValueError(
                 "run folder: a run's name must be a plain file name of at most 200 characters. "
                 f"Received: name={name!r}."
@@ -365,4 +370,4 @@ def _locked(path: Path) -> FileLock:
     return lock
 
 
-__all__ = ["STATUSES", "Run", "RunFolder", "RunWriteError", "StepsFile", "Status", "read_run"]
+__all__ = ["STATUSES", "Run", "RunFolder", "RunWriteError", "Status", "StepsFile", "read_run"]

@@ -109,11 +109,12 @@ class StepsFile:
         self._columns: list[str] = []
         self._waiting = b""
         try:
-            exists = self.path.exists()
-            if exists:
+            if self.path.exists():
                 self._repair(resume_step)
         except OSError as error:
-            raise error if isinstance(error, RunWriteError) else RunWriteError(self.path, error)
+            if isinstance(error, RunWriteError):
+                raise
+            raise RunWriteError(self.path, error) from error
 
     def append(self, columns: Sequence[str], rows: np.ndarray) -> None:
         """Writes rows.
@@ -142,7 +143,7 @@ class StepsFile:
         if not len(rows):
             return
         if missing := [c for c in columns if c not in self._columns]:
-            self._add_columns(missing)
+            self._add_columns(missing, len(rows))
         if columns == self._columns:
             text = format_rows(columns, rows)
         else:
@@ -169,7 +170,9 @@ class StepsFile:
             if self._descriptor is not None:
                 os.fsync(self._descriptor)
         except OSError as error:
-            raise error if isinstance(error, RunWriteError) else RunWriteError(self.path, error)
+            if isinstance(error, RunWriteError):
+                raise
+            raise RunWriteError(self.path, error) from error
         finally:
             self._let_go()
 
@@ -197,10 +200,12 @@ class StepsFile:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
                 self._descriptor = os.open(self.path, flags, 0o666)
             before = os.fstat(self._descriptor).st_size
-            written = os.write(self._descriptor, data)
-            if written != len(data):
+            header = b"" if before else f"{','.join(self._columns)}\n".encode()
+            whole = header + data
+            written = os.write(self._descriptor, whole)
+            if written != len(whole):
                 os.ftruncate(self._descriptor, before)
-                raise OSError(f"the disk took {written} of {len(data)} bytes")
+                raise OSError(f"the disk took {written} of {len(whole)} bytes")
             self._waiting = b""
         except OSError as error:
             self._keep(data)
@@ -208,7 +213,7 @@ class StepsFile:
 
     def _keep(self, data: bytes) -> None:
         if len(data) > _MOST_WAITING_BYTES:
-            cut = data.index(b"\n", len(data) - _MOST_WAITING_BYTES) + 1
+            cut = data.index(b"\n", len(data) - _MOST_WAITING_BYTES - 1) + 1
             self.dropped_rows += data[:cut].count(b"\n")
             data = data[cut:]
         self._waiting = data
@@ -224,19 +229,23 @@ class StepsFile:
 
     def _rewrite(self, lines: list[str]) -> None:
         text = "".join(f"{line}\n" for line in [",".join(self._columns), *lines] if line)
-        if not self.path.exists() or text.encode() != self.path.read_bytes():
+        if text.encode() != self.path.read_bytes():
             write_atomically(self.path, text)
 
-    def _add_columns(self, missing: list[str]) -> None:
-        lines: list[str] = []
+    def _add_columns(self, missing: list[str], rows_at_stake: int) -> None:
         old, self._columns = self._columns, [*self._columns, *missing]
+        if not old:  # the header goes out with the first rows, in one write
+            return
+        commas = "," * len(missing)
         try:
             self._let_go()  # the rename below leaves an open descriptor on the old file
             if self.path.exists():
-                lines = [line + "," * len(missing) for line in _complete_lines(self.path)[1]]
-            self._rewrite(lines)
-            waiting = self._waiting.decode().splitlines()
-            self._waiting = "".join(line + "," * len(missing) + "\n" for line in waiting).encode()
+                self._rewrite([line + commas for line in _complete_lines(self.path)[1]])
         except OSError as error:
             self._columns = old
-            raise error if isinstance(error, RunWriteError) else RunWriteError(self.path, error)
+            self.dropped_rows += rows_at_stake
+            if isinstance(error, RunWriteError):
+                raise
+            raise RunWriteError(self.path, error) from error
+        waiting = self._waiting.decode().splitlines()
+        self._waiting = "".join(f"{line}{commas}\n" for line in waiting).encode()
