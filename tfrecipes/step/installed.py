@@ -104,9 +104,9 @@ class InstalledStep:
         self.stopped, self._in_epoch = None, False
         self._sinks, self.after_call, self.at_epoch_end, self.skip_calls = [], [], [], 0
         self.plan = plan
-        self._begin_average(fit)
         if fit is not None and plan.accumulate > 1:
             fit.count_updates(plan.accumulate)
+        self._begin_average(fit)
         self._model.train_function = self._host_function(self._function(force))
         keras_seams.set_method(self._model, keras_seams.EPOCH_END, self._metrics_or_logs)
         keras_seams.set_method(self._model, "evaluate", self._evaluate)
@@ -240,7 +240,9 @@ class InstalledStep:
         if self.plan.average is None:
             # The model keeps what it holds; what was put aside belongs to no run any more.
             self.swap = AverageSwap(self.state)
-        elif not self.swap.shown and self.state.averages:
+            return
+        self.plan.average.resolve(fit)
+        if not self.swap.shown and self.state.averages:
             self.state.restart_average()
 
     def _show_raw(self) -> None:

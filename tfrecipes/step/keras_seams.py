@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, reduce_per_replica
 from keras.src.losses.loss import unscale_loss_for_distribution
+from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 from keras.src.trainers.trainer import Trainer
 
 # ---------------------------------------------------------------------------------------- fit
@@ -55,9 +56,25 @@ class Fit:
         # window was applied.
         self.iterator._interrupted_warning = lambda: None
 
+    @property
+    def data_are_one_shot(self) -> bool:
+        """Whether a second pass over the training data would find none."""
+        return isinstance(self.iterator.data_adapter, GeneratorDataAdapter)
+
+    @property
+    def batches_an_epoch(self) -> int | None:
+        """Batches of one pass, not updates; None = to the end of the data."""
+        return self.iterator.steps_per_epoch or self.iterator.data_adapter.num_batches
+
     def batches(self) -> Iterator[Any]:
         """The training batches once more, from their start."""
         return iter(self.iterator._get_iterator())
+
+    def call_last(self, callback: keras.callbacks.Callback) -> None:
+        """Move a callback to the end of this fit's list."""
+        listed = self.callbacks.callbacks
+        if any(one is callback for one in listed):
+            listed[:] = [*(one for one in listed if one is not callback), callback]
 
 
 def fit_iterator(model: keras.Model) -> Any | None:
@@ -185,6 +202,11 @@ def build(model: keras.Model, data: Any) -> None:
     batch = tuple(None if part is None else part for part in batch)
     with tf.init_scope():
         model._symbolic_build(data_batch=batch)
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """The model's layers at any depth."""
+    return list(model._flatten_layers(include_self=False))
 
 
 def call(model: keras.Model, x: Any, training: bool) -> Any:
