@@ -8,7 +8,7 @@ from numbers import Integral
 from tfrecipes.recipe.errors import shown
 
 _FORMS = 'steps (2000), epochs ("10ep"), a share of the run ("5%") or a time ("5min", "30s", "2h")'
-_TEXT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(ep|%|s|min|h)?\s*")
+_TEXT = re.compile(r"\s*([0-9]{1,16}(?:\.[0-9]{1,15})?)\s*(ep|%|s|min|h)?\s*")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 # A float64 counts exactly to 2**53; no run is longer.

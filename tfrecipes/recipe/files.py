@@ -76,9 +76,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
         reason = getattr(error, "strerror", None) or error
         kind = RecipeNotFoundError if isinstance(error, FileNotFoundError) else RecipeError
         raise kind(str(where), [f"cannot be read ({reason})."]) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RecipeError(str(where), ["is not a regular file. A recipe is one TOML file."])
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise RecipeError(str(where), ["is not a regular file. A recipe is one TOML file."])
         try:
             raw = file.read(MOST_BYTES + 1)
         except OSError as error:

@@ -23,7 +23,7 @@ _REASONS = {
     ("step", "steps_per_execution", "auto"): (
         "as far ahead as no callback watches; changes no result"
     ),
-    ("train", "devices", "auto"): "decided by the hardware: every GPU or TPU core, else the CPU",
+    ("train", "devices", "auto"): "decided by the hardware: the first GPU or TPU, else the CPU",
     ("schedule", "peak_learning_rate", "find"): "found by a sweep before the run",
 }
 _OFF_KEYS = {

@@ -12,9 +12,9 @@ from tfrecipes.recipe.validation import canonical, model_of, rule_of
 def parse_override(text: str) -> tuple[str, Any]:
     """Reads one `table.key=value`, as `--set` takes it.
 
-    The value is read as TOML where it is TOML (`3e-3`, `true`, `"a b"`, `["30ep", "60ep"]`), a list
-    of bare words too (`[30ep, 60ep]`), and as a text else (`5%`, `warmup_linear`). `off` is None: it
-    removes a table, or turns a key off.
+    The value is read as TOML where it is TOML (`3e-3`, `true`, `"a b"`, `["30ep", "60ep"]`), a
+    list of bare words too (`[30ep, 60ep]`), and as a text else (`5%`, `warmup_linear`). `off` is
+    None: it removes a table, or turns a key off.
 
     Args:
         text: The text after `--set`.

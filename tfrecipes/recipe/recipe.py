@@ -112,8 +112,8 @@ class Recipe:
         """A copy with changes; dotted keys go in as `**{"schedule.warmup": "5%"}`.
 
         A table's name with a dict replaces the table whole; with None it turns it off. A key with
-        None is turned off where it can be. Another `schedule.name` or `optimizer.name` keeps the keys
-        that mean the same in the new one and drops the others.
+        None is turned off where it can be. Another `schedule.name` or `optimizer.name` keeps the
+        keys that mean the same in the new one and drops the others.
 
         Args:
             **changes: Keys to values. Their order does not matter: tables, then names, then keys.

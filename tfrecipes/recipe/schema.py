@@ -63,18 +63,24 @@ class _Moments(Optimizer):
 
 
 class AdamW(_Moments):
+    """Adam with decoupled weight decay."""
+
     class_name: ClassVar[str] = "AdamW"
-    name: Literal["adamw"] = "adamw"
+    name: str = "adamw"
 
 
 class Adam(_Moments):
+    """Adam."""
+
     class_name: ClassVar[str] = "Adam"
-    name: Literal["adam"] = "adam"
+    name: str = "adam"
 
 
 class SGD(Optimizer):
+    """Gradient descent with momentum."""
+
     class_name: ClassVar[str] = "SGD"
-    name: Literal["sgd"] = "sgd"
+    name: str = "sgd"
     momentum: Annotated[float, _BETA] = 0.9
     nesterov: Annotated[bool, choice(True, False)] = False
 
@@ -123,46 +129,58 @@ class _WarmupThenFall(_Warmup):
 
 
 class WarmupCosine(_WarmupThenFall):
+    """Linear warmup, then a cosine."""
+
     class_name: ClassVar[str] = "WarmupCosine"
-    name: Literal["warmup_cosine"] = "warmup_cosine"
+    name: str = "warmup_cosine"
 
 
 class WarmupLinear(_WarmupThenFall):
+    """Linear warmup, then a straight line."""
+
     class_name: ClassVar[str] = "WarmupLinear"
-    name: Literal["warmup_linear"] = "warmup_linear"
+    name: str = "warmup_linear"
 
 
 class Polynomial(_WarmupThenFall):
+    """Linear warmup, then a power of what is left."""
+
     class_name: ClassVar[str] = "Polynomial"
-    name: Literal["polynomial"] = "polynomial"
+    name: str = "polynomial"
     power: Annotated[float, number(above=0)] = 1.0
 
 
 class WarmupConstant(_Warmup):
+    """Linear warmup, then the peak."""
+
     class_name: ClassVar[str] = "WarmupConstant"
     takes_total: ClassVar[bool] = False
-    name: Literal["warmup_constant"] = "warmup_constant"
+    name: str = "warmup_constant"
 
 
 class StepDecay(_Warmup):
+    """Linear warmup, then the peak, times `factor` from each boundary on."""
+
     class_name: ClassVar[str] = "StepDecay"
     takes_total: ClassVar[bool] = False
     arguments_in_steps: ClassVar[dict[str, str]] = {
         "warmup": "warmup_steps",
         "boundaries": "boundaries",
     }
-    name: Literal["step_decay"] = "step_decay"
+    name: str = "step_decay"
     boundaries: Annotated[tuple[int | str, ...], durations()]
     factor: Annotated[float, number(above=0, most=1)] = 0.1
 
 
 class WarmupStableDecay(_WarmupThenFall):
+    """Linear warmup, a plateau, a short decay."""
+
     class_name: ClassVar[str] = "WarmupStableDecay"
     arguments_in_steps: ClassVar[dict[str, str]] = {
         "warmup": "warmup_steps",
         "decay": "decay_steps",
     }
-    name: Literal["warmup_stable_decay"] = "warmup_stable_decay"
+    name: str = "warmup_stable_decay"
     decay: Annotated[int | str, duration()] = "10%"
     shape: Annotated[str, choice("1-sqrt", "linear", "cosine")] = "1-sqrt"
 
@@ -175,28 +193,35 @@ class WarmupStableDecay(_WarmupThenFall):
 
 
 class OneCycle(Schedule):
+    """Up, down, and far below the start."""
+
     class_name: ClassVar[str] = "OneCycle"
-    name: Literal["one_cycle"] = "one_cycle"
+    name: str = "one_cycle"
     warmup_fraction: Annotated[float, number(least=0, below=1)] = 0.3
     initial_factor: Annotated[float, number(least=1)] = 25.0
     final_factor: Annotated[float, number(above=0)] = 1e4
 
 
-class InverseSqrt(_Warmup):
+class InverseSqrt(Schedule):
+    """Linear warmup, then a fall with the root of the step."""
+
     class_name: ClassVar[str] = "InverseSqrt"
     takes_total: ClassVar[bool] = False
-    name: Literal["inverse_sqrt"] = "inverse_sqrt"
+    arguments_in_steps: ClassVar[dict[str, str]] = {"warmup": "warmup_steps"}
+    name: str = "inverse_sqrt"
     warmup: Annotated[int | str, duration(zero=False)]
 
 
 class CosineRestarts(_WarmupThenFall):
+    """Linear warmup, then cosines that start again."""
+
     class_name: ClassVar[str] = "CosineRestarts"
     takes_total: ClassVar[bool] = False
     arguments_in_steps: ClassVar[dict[str, str]] = {
         "warmup": "warmup_steps",
         "first_cycle": "first_cycle_steps",
     }
-    name: Literal["cosine_restarts"] = "cosine_restarts"
+    name: str = "cosine_restarts"
     first_cycle: Annotated[int | str, duration(zero=False)]
     cycle_factor: Annotated[float, number(least=1)] = 2.0
     decay: Annotated[float, number(above=0, most=1)] = 1.0
