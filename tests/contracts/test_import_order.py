@@ -29,14 +29,10 @@ MAY_BE_LAZY |= {"filelock", "numpy"}
 
 
 def position(module):
-    """(room, module in the room) as numbers; a room's own `__init__` stands before its modules."""
+    """(room, module in the room) as numbers; a room's own `__init__` stands after its modules."""
     parts = module.split(".")[1:]
-    rooms = list(ORDER)
-    room = rooms.index(parts[0])
-    if len(parts) == 1:
-        return room, -1
     names = ORDER[parts[0]]
-    return room, names.index(parts[1]) if names else 0
+    return list(ORDER).index(parts[0]), names.index(parts[1]) if len(parts) > 1 else len(names)
 
 
 def of_the_package():
@@ -53,10 +49,7 @@ def test_every_module_has_its_place_in_the_order():
         parts = module.split(".")[1:]
         if not parts:
             continue
-        named = parts[0] in ORDER and (
-            len(parts) == 1 or not ORDER[parts[0]] or parts[1] in ORDER[parts[0]]
-        )
-        if not named:
+        if parts[0] not in ORDER or (len(parts) > 1 and parts[1] not in ORDER[parts[0]]):
             lost.append(module)
     assert not lost, "give these a place in the import order of docs/design.md"
 
@@ -66,10 +59,7 @@ def test_imports_go_only_to_what_stands_before():
     for module, target, found in of_the_package():
         if target == "tfrecipes" or (found.lazy and (module, target) in LOOKS_AHEAD):
             continue
-        same_free_room = module.split(".")[1] == target.split(".")[1] and not ORDER.get(
-            module.split(".")[1], ("ordered",)
-        )
-        if not same_free_room and position(target) >= position(module):
+        if position(target) >= position(module):
             wrong.append(f"{module}:{found.line} imports {target}")
     assert not wrong
 
