@@ -44,6 +44,13 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "tfrecipes.callbacks.resume": ("Resume",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+# Modules with classes that a saved model may name.
+_REGISTERING = (
+    "tfrecipes.arithmetic.schedules",
+    "tfrecipes.arithmetic.smoothing",
+    "tfrecipes.step.optimizers",
+    "tfrecipes.step.loss_scale_optimizer",
+)
 # Rooms that import no Keras: their names are had without it.
 _WITHOUT_KERAS = ("tfrecipes.recipe.recipe", "tfrecipes.doctor.rules", "tfrecipes.doctor.diagnosis")
 
@@ -104,7 +111,7 @@ def _register(keras: Any) -> None:
     its own to find them.
     """
     _refuse_other_backends(keras.backend.backend())
-    for module in _HOMES:
+    for module in _REGISTERING:
         importlib.import_module(module)
 
 

@@ -138,9 +138,8 @@ class BackwardPass:
         self._trackers = [term.tracker for term in found]
         for i, term in enumerate(found):
             value = keras_seams.loss_value(term, self._training_loss(term))
-            if shares is not None:
-                if term.loss.reduction not in losses.SUMS:
-                    value = keras_seams.undistributed(value)
+            if shares is not None and term.loss.reduction not in losses.SUMS:
+                value = keras_seams.undistributed(value)
                 value = value * (self._denominator(term, batch) * shares[i])
             terms.append(value)
             parts.append(value if term.weight is None else value * term.weight)

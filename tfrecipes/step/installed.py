@@ -51,8 +51,8 @@ class InstalledStep:
         swap: Which weights the model holds.
         base: What holds without any callback, set by `recipe.compile`; None = nothing does.
         stopped: Why the run stopped for good, or None.
-        skip_calls: Calls of the train function that still do nothing, for a resumed epoch.
-        checkpoint: Called after each step by `Resume` with the steps done, or None.
+        after_call: Called on the host after each call of the train function.
+        at_epoch_end: Called after an epoch's loop, before validation.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -71,7 +71,7 @@ class InstalledStep:
         self.base: StepPlan | None = None
         self.plan = StepPlan()
         self.stopped: str | None = None
-        self.skip_calls = 0
+        self._skip_calls, self._pull_skipped = 0, False
         self.after_call: list[Callable[[], None]] = []
         self.at_epoch_end: list[Callable[[], None]] = []
         self._new_state()
@@ -102,7 +102,7 @@ class InstalledStep:
         self._adopt_optimizer()
         plan = self._seal(callbacks, fit)
         self.stopped, self._in_epoch = None, False
-        self._sinks, self.after_call, self.at_epoch_end, self.skip_calls = [], [], [], 0
+        self._sinks, self.after_call, self.at_epoch_end, self._skip_calls = [], [], [], 0
         self.plan = plan
         if fit is not None and plan.accumulate > 1:
             fit.count_updates(plan.accumulate)
@@ -188,12 +188,30 @@ class InstalledStep:
     def _host_function(self, compiled: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def train_function(iterator: Any) -> Any:
             self._in_epoch = True
+            if self._skip_calls:
+                return self._skipped_call(iterator)
             self._show_raw()
             logs = compiled(iterator)
             self._after_call()
             return logs
 
         return train_function
+
+    def skip(self, calls: int, pull: bool) -> None:
+        """Let the next calls do nothing: a resumed epoch's steps that were done before.
+
+        Args:
+            calls: How many calls of the train function.
+            pull: Whether each reads its batches away, where the data begin at the epoch's start.
+        """
+        self._skip_calls, self._pull_skipped = calls, pull
+
+    def _skipped_call(self, iterator: Any) -> dict[str, Any]:
+        self._skip_calls -= 1
+        if self._pull_skipped:
+            for _ in range(self._model.steps_per_execution * self.plan.accumulate):
+                next(iterator, None)
+        return keras_seams.metrics_result(self._model)
 
     def _after_call(self) -> None:
         self._watch_bad_steps()
@@ -307,6 +325,12 @@ class InstalledStep:
         for sink in self._sinks:
             sink(self.columns, rows)
 
+    @property
+    def last_row(self) -> dict[str, float]:
+        """The newest step's columns, read now; empty without telemetry or before the first."""
+        self.read_rows()
+        return self._last_row
+
     def rows_restored(self, attempts: int) -> None:
         """After a resume: rows before this attempt are on disk already."""
         self._rows_read = attempts
@@ -319,6 +343,11 @@ def step_of(model: keras.Model) -> InstalledStep:
         holder = InstalledStep(model)
         keras_seams.set_holder(model, holder)
     return holder
+
+
+def newest_row(model: keras.Model) -> dict[str, float] | None:
+    """The newest step's telemetry by column name, or None where there is none."""
+    return step_of(model).last_row or None
 
 
 def compile_with(model: keras.Model, base: StepPlan) -> InstalledStep:

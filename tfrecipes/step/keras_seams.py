@@ -18,6 +18,7 @@ from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, reduce_per_r
 from keras.src.losses.loss import unscale_loss_for_distribution
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 from keras.src.trainers.trainer import Trainer
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 # ---------------------------------------------------------------------------------------- fit
 
@@ -112,6 +113,11 @@ def _fit_locals(model: keras.Model) -> dict[str, Any] | None:
 _FIT_CODE = inspect.unwrap(TensorFlowTrainer.fit).__code__
 
 
+def begin_at(model: keras.Model, epoch: int | None) -> None:
+    """The epoch at which the running `fit` begins, before its first; None = where it was told."""
+    model._initial_epoch = epoch
+
+
 def has_own_train_step(model: keras.Model) -> bool:
     return type(model).train_step is not TensorFlowTrainer.train_step
 
@@ -202,6 +208,19 @@ def build(model: keras.Model, data: Any) -> None:
     batch = tuple(None if part is None else part for part in batch)
     with tf.init_scope():
         model._symbolic_build(data_batch=batch)
+
+
+def is_deterministic() -> bool:
+    """Whether `enable_op_determinism` was called; Keras then turns XLA off too."""
+    return is_op_determinism_enabled()
+
+
+def ends_in_16_bits(model: keras.Model) -> bool:
+    """Whether an output of the model is float16 or bfloat16."""
+    outputs = getattr(model, "_outputs", None) or getattr(
+        getattr(model, "_functional", None), "_outputs", None
+    )
+    return any(t.dtype in ("float16", "bfloat16") for t in keras.tree.flatten(outputs or []))
 
 
 def all_layers(model: keras.Model) -> list[keras.Layer]:

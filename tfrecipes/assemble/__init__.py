@@ -1,0 +1,6 @@
+"""Recipe to objects to a finished run. The one room that sees every other."""
+
+from tfrecipes.assemble.command import train as train
+from tfrecipes.assemble.compiling import callbacks as callbacks
+from tfrecipes.assemble.compiling import compile as compile
+from tfrecipes.assemble.running import fit as fit

@@ -1,0 +1,92 @@
+"""`tfrecipes train`: from the words of the command line to an exit code."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfrecipes.assemble.running import fit, surroundings
+from tfrecipes.callbacks.resume import Preempted
+from tfrecipes.demo import digits
+from tfrecipes.recipe.recipe import Recipe
+from tfrecipes.runs.atomic import RunWriteError
+from tfrecipes.runs.folder import RunFolder, read_run
+from tfrecipes.training.archives import load_npz
+from tfrecipes.training.labels import split
+from tfrecipes.training.targets import TargetError, call_target, load_target
+
+# The demo is small, and a tenth of it would be 180 digits: one of them is half a percent.
+DEMO_SHARE = 0.2
+VALIDATION_SHARE = 0.1
+
+
+def train(
+    recipe: Recipe,
+    target: str | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    resume: str = "auto",
+    verbose: Any = "auto",
+) -> int:
+    """Train a target, or the demo, by a recipe.
+
+    Args:
+        recipe: The recipe, with what the command line changed in it.
+        target: `package.module:function` or `path/file.py:function`; None = the demo.
+        data: An .npz file; None = the target's or the demo's data.
+        out: The run's folder; None = a fresh one in runs/.
+        resume: "auto", "never" or "must".
+        verbose: 0 = no summary and no progress.
+
+    Returns:
+        The exit code: 0 finished, 4 not finite, 75 stopped by a signal, 1 where the run's last
+        checkpoint could not be written.
+
+    Raises:
+        ValueError: For input that cannot be used, one sentence.
+    """
+    with surroundings(recipe):
+        model, training, validation = _target(target, recipe)
+        if data is not None:
+            training, validation = _archive(data, recipe)
+    if training is None:
+        raise TargetError(
+            f"target {target}: returns a model without data. Received: no data. Return "
+            "(model, data), or name an .npz file with --data."
+        )
+    folder = RunFolder.fresh(recipe.name) if out is None else RunFolder.open(out)
+    with contextlib.closing(folder):
+        try:
+            fit(
+                recipe,
+                model,
+                training,
+                validation_data=validation,
+                directory=folder,
+                verbose=verbose,
+                resume=resume,
+            )
+        except Preempted as stop:
+            print(stop)
+            return Preempted.CODE
+        except RunWriteError as error:
+            print(error)
+            return 1
+        return int(read_run(folder.path).state.get("exit_code") or 0)
+
+
+def _target(target: str | None, recipe: Recipe) -> tuple[keras.Model, Any, Any]:
+    if target is None:
+        x, y = digits.load()
+        training, validation = split(x, y, share=DEMO_SHARE, seed=recipe.train.seed)
+        return digits.model(), training, validation
+    made = call_target(load_target(target), target)
+    return made.model, made.data, made.validation_data
+
+
+def _archive(path: Path, recipe: Recipe) -> tuple[Any, Any]:
+    archive = load_npz(path)
+    if archive.validation is not None:
+        return (archive.x, archive.y), archive.validation
+    return split(archive.x, archive.y, share=VALIDATION_SHARE, seed=recipe.train.seed)
