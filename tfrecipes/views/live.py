@@ -2,6 +2,7 @@
 
 import atexit
 import html
+import importlib
 import sys
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
@@ -141,14 +142,13 @@ def choose_display(file: TextIO | None = None) -> Display:
         file: Where to write; None is a notebook's output, else standard output.
     """
     if file is None and _in_notebook():
-        from IPython.display import HTML, display
-
-        return NotebookDisplay(display, HTML)
-    file = file or sys.stdout
-    console = Console(file=file, highlight=False)
+        ipython = importlib.import_module("IPython.display")
+        return NotebookDisplay(ipython.display, ipython.HTML)
+    stream: TextIO = file or sys.stdout
+    console = Console(file=stream, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
         return TerminalDisplay(console)
-    return PlainDisplay(file)
+    return PlainDisplay(stream)
 
 
 def _in_notebook() -> bool:
