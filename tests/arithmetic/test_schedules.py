@@ -157,7 +157,7 @@ def test_a_schedule_of_ones_own_needs_a_rate():
     class Mine(Schedule):
         pass
 
-    with pytest.raises(TypeError, match=r"Mine: a schedule must define `rate_at\(t\)`"):
+    with pytest.raises(TypeError, match=r"Mine: a schedule must define `_rate_at\(t\)`"):
         Mine()(0)
 
 

@@ -84,7 +84,7 @@ class OneCycle(Schedule):
                 "The last rate, peak / initial_factor / final_factor, would be above the peak.",
             )
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
         rise_steps = int(self.warmup_fraction * self.total_steps)
         start = self.peak_learning_rate / self.initial_factor
         end = start / self.final_factor
@@ -157,7 +157,7 @@ class CosineRestarts(Schedule):
         self.warmup_steps = self._steps("warmup_steps", warmup_steps)
         self.end_learning_rate = self._rate("end_learning_rate", end_learning_rate)
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
         after = tf.maximum(plus(t, -self.warmup_steps), tf.zeros((), t.dtype))
         cycle, left = self._equal_cycles(after) if self.cycle_factor == 1 else self._growing(after)
         # The logarithm in Python's float64: 0.999 ** i with a float32 base loses three digits.

@@ -40,7 +40,7 @@ class WarmupConstant(Schedule):
         self.peak_learning_rate = self._rate("peak_learning_rate", peak_learning_rate)
         self.warmup_steps = self._steps("warmup_steps", warmup_steps)
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
         return self.peak_learning_rate * warmup(t, self.warmup_steps)
 
 
@@ -107,7 +107,7 @@ class StepDecay(Schedule):
             self._refuse("`boundaries` must rise", {"boundaries": list(steps)}, advice)
         return steps
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
         # Powers in Python's float64: factor ** k in float32 would drift with k.
         rates = [self.peak_learning_rate * self.factor**k for k in range(len(self.boundaries) + 1)]
         passed = t[..., tf.newaxis] >= tf.constant(self.boundaries, t.dtype)
@@ -189,7 +189,7 @@ class WarmupStableDecay(Schedule):
             )
         self.shape = shape
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
         left = share(-plus(t, -self.total_steps), self.decay_steps)
         if self.shape == "cosine":
             left = half_cosine(left)

@@ -21,13 +21,19 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate as a pure function of the optimizer step.
 
     A subclass keeps each argument of its constructor in an attribute of the
-    same name and defines `rate_at(t)`.  Rates come out in float32, whatever
+    same name and defines `_rate_at(t)`.  Rates come out in float32, whatever
     `keras.config.floatx()` is: bfloat16 holds three digits, too few for a rate.
 
     Steps stay integers until a difference such as `T - t` has been taken.
     float32 counts exactly to 2**24 only; an exact difference of integers,
     rounded once, keeps every rate within 1e-6 of the peak for any step.
+
+    Attributes:
+        takes_arrays: Calls may pass an array of steps; Keras's own schedules
+            need not understand one.
     """
+
+    takes_arrays = True
 
     def __call__(self, step: Any) -> tf.Tensor:
         """The rate at `step`.
@@ -39,11 +45,11 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         Returns:
             float32 tensor of the shape of `step`.
         """
-        return self.rate_at(as_step(step))
+        return self._rate_at(as_step(step))
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
         raise TypeError(
-            f"{type(self).__name__}: a schedule must define `rate_at(t)`. "
+            f"{type(self).__name__}: a schedule must define `_rate_at(t)`. "
             f"Received: class={type(self).__name__!r}. Write it, or use a class that has it."
         )
 

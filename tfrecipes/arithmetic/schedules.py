@@ -26,7 +26,7 @@ __all__ = [
 
 
 class _WarmupThenFall(Schedule):
-    """Linear warmup to the peak at W, then a fall that ends at T.  `fall(t)`: 1 at W, 0 at T."""
+    """Linear warmup to the peak at W, then a fall that ends at T.  `_fall(t)`: 1 at W, 0 at T."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class _WarmupThenFall(Schedule):
         self.warmup_steps = self._warmup_before("total_steps", self.total_steps, warmup_steps)
         self.end_learning_rate = self._rate("end_learning_rate", end_learning_rate)
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
-        fallen = between(self.end_learning_rate, self.peak_learning_rate, self.fall(t))
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
+        fallen = between(self.end_learning_rate, self.peak_learning_rate, self._fall(t))
         return warmup(t, self.warmup_steps) * fallen
 
-    def fall(self, t: tf.Tensor) -> tf.Tensor:
+    def _fall(self, t: tf.Tensor) -> tf.Tensor:
         """The straight line: T - t of T - W steps are left."""
         return share(-plus(t, -self.total_steps), self.total_steps - self.warmup_steps)
 
@@ -81,8 +81,8 @@ class WarmupCosine(_WarmupThenFall):
         Loshchilov & Hutter, SGDR, 2017. https://arxiv.org/abs/1608.03983 (eq. 5)
     """
 
-    def fall(self, t: tf.Tensor) -> tf.Tensor:
-        return half_cosine(super().fall(t))
+    def _fall(self, t: tf.Tensor) -> tf.Tensor:
+        return half_cosine(super()._fall(t))
 
 
 @keras.saving.register_keras_serializable(package="tfrecipes")
@@ -160,8 +160,8 @@ class Polynomial(_WarmupThenFall):
             "power", power, "a finite number > 0", lambda x: x > 0, "1.0 is a straight line."
         )
 
-    def fall(self, t: tf.Tensor) -> tf.Tensor:
-        left = super().fall(t)
+    def _fall(self, t: tf.Tensor) -> tf.Tensor:
+        left = super()._fall(t)
         if self.power == 1.0:
             return left
         # left ** 30 in float32 would be 2e-6 off just after the peak: log(left) loses its
@@ -202,7 +202,7 @@ class InverseSqrt(Schedule):
         self.peak_learning_rate = self._rate("peak_learning_rate", peak_learning_rate)
         self.warmup_steps = self._steps("warmup_steps", warmup_steps, least=1)
 
-    def rate_at(self, t: tf.Tensor) -> tf.Tensor:
+    def _rate_at(self, t: tf.Tensor) -> tf.Tensor:
         later = tf.maximum(t, tf.constant(self.warmup_steps, t.dtype))
         fallen = tf.sqrt(float(self.warmup_steps) / tf.cast(later, tf.float32))
         return self.peak_learning_rate * warmup(t, self.warmup_steps) * fallen
