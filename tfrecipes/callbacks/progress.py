@@ -99,7 +99,7 @@ class Progress(keras.callbacks.Callback):
         self._epoch = epoch
         self._newest = (-1, {})
         self._epoch_began = monotonic()
-        known = self.params.get("steps")
+        known = self._param("steps")
         # Of data of unknown length, the epoch before tells.
         self._steps = known if known is not None else self._steps
 
@@ -118,7 +118,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Numbers | None = None) -> None:
         steps = self._newest[0] + 1
-        self._steps = self._steps if self.params.get("steps") is not None else steps
+        self._steps = self._steps if self._param("steps") is not None else steps
         self._steps_before += steps
         took = monotonic() - self._epoch_began
         moment = Moment(
@@ -178,8 +178,11 @@ class Progress(keras.callbacks.Callback):
             self._next_draw = now + self._display.interval
             self._display.show(moment)
 
+    def _param(self, name: str) -> int | None:
+        return (self.params or {}).get(name)
+
     def _title(self) -> str:
-        epochs = self.params.get("epochs")
+        epochs = self._param("epochs")
         return f"epoch {self._epoch + 1}/{epochs}" if epochs else f"epoch {self._epoch + 1}"
 
     def _moment(self, step: int) -> Moment:
@@ -195,14 +198,16 @@ class Progress(keras.callbacks.Callback):
 
     def _validation_moment(self, step: int) -> Moment:
         # Inside fit, Keras's params are those of training: the pass before tells the length.
-        steps = self._validation_steps if self._training else self.params.get("steps")
+        steps = self._validation_steps if self._training else self._param("steps")
         title = f"{self._title()}  validation" if self._training else "evaluation"
         logs = self._validation_logs
         parts = (f"{key} {_short(value)}" for key, value in logs.items() if _is_number(value))
         return Moment(title, step, steps, tuple(parts))
 
     def _telemetry(self) -> Numbers:
-        return (self._source(self.model) if self._source is not None else None) or {}
+        if self._source is None or self.model is None:
+            return {}
+        return self._source(self.model) or {}
 
     def _numbers(self, logs: Numbers) -> list[str]:
         """Loss first, then metrics, then the rate and the gradient norm."""
@@ -229,7 +234,7 @@ class Progress(keras.callbacks.Callback):
         return (after - before) / (now - then) if now > then and after > before else None
 
     def _seconds_left(self, step: int, speed: float) -> float | None:
-        epochs = self.params.get("epochs")
+        epochs = self._param("epochs")
         if self._steps is None or not epochs:
             return None
         whole_epochs = epochs - self._epoch - 1
