@@ -7,7 +7,7 @@ PYTEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 check: # what pre-commit runs
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m basedpyright --pythonpath $(PYTHON)
+	$(PYTHON) -m basedpyright --pythonpath "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 
 test: # minutes
 	$(PYTEST)
