@@ -86,7 +86,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         from_logits: bool = False,
         ignore_class: int | None = None,
         axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
+        reduction: Any = "sum_over_batch_size",
         name: str = "smoothed_crossentropy",
         dtype: Any = None,
     ):
@@ -123,20 +123,21 @@ class SmoothedCrossentropy(keras.losses.Loss):
     def _are_integers(self, y_true: Any, y_pred: Any) -> bool:
         """Decide by the shapes: Keras has turned integer labels into floats before `call`."""
         labels, predictions = _shape(y_true), _shape(y_pred)
-        classes = predictions[self.axis] if predictions else None
-        if labels is not None and classes is not None and classes > 1:
-            if len(labels) == len(predictions) - 1:
-                return True
-            if len(labels) == len(predictions):
-                if labels[self.axis] == 1:
+        if labels is not None and predictions:
+            classes = predictions[self.axis]
+            if classes is not None and classes > 1:
+                if len(labels) == len(predictions) - 1:
                     return True
-                if labels[self.axis] in (classes, None):
-                    return False
+                if len(labels) == len(predictions):
+                    if labels[self.axis] == 1:
+                        return True
+                    if labels[self.axis] in (classes, None):
+                        return False
         raise ValueError(
-            f"{self.name}: labels must be integers (...,) or one-hot (..., classes) for predictions "
-            f"(..., classes) of at least 2 classes. Received: labels of shape {_shown(labels)}, "
-            f"predictions of shape {_shown(predictions)}. Check the model's last layer; for one "
-            "output use keras.losses.BinaryCrossentropy(label_smoothing=...)."
+            f"{self.name}: labels must be integers (...,) or one-hot (..., classes) for "
+            f"predictions (..., classes) of at least 2 classes. Received: labels of shape "
+            f"{_shown(labels)}, predictions of shape {_shown(predictions)}. Check the model's last "
+            "layer; for one output use keras.losses.BinaryCrossentropy(label_smoothing=...)."
         )
 
     def _of_integers(self, y_true: Any, y_pred: Any, a: float) -> Any:
@@ -148,15 +149,16 @@ class SmoothedCrossentropy(keras.losses.Loss):
         if self.ignore_class is not None:
             kept = ops.not_equal(y_true, ops.cast(self.ignore_class, y_true.dtype))
             y_true = ops.where(kept, y_true, ops.zeros_like(y_true))
-        loss = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=self.from_logits)
+        loss: Any = ops.sparse_categorical_crossentropy(
+            y_true, y_pred, from_logits=self.from_logits
+        )
         if a:
             # The mean over classes is the cross-entropy of the uniform distribution. As a second
             # call of the fused kernel it is stable, and quicker than log-softmax with a gather
             # (1024 x 8192, two cores: 44 and 73 ms; under XLA 10 and 11).
             uniform = ops.full_like(y_pred, 1.0 / y_pred.shape[-1])
-            loss = (1.0 - a) * loss + a * ops.categorical_crossentropy(
-                uniform, y_pred, from_logits=self.from_logits
-            )
+            mean: Any = ops.categorical_crossentropy(uniform, y_pred, from_logits=self.from_logits)
+            loss = (1.0 - a) * loss + a * mean
         if kept is not None:
             loss = self._with_mask((ops.where(kept, loss, ops.zeros_like(loss)), kept))
         return loss
@@ -277,7 +279,7 @@ def smoothed(loss: Any, label_smoothing: float = 0.1) -> Smoothing:
             f"not smoothed: {loss!r} leaves open which cross-entropy it is; name it, such as "
             "'sparse_categorical_crossentropy'",
         )
-    found = keras.losses.get(loss)
+    found: Any = keras.losses.get(loss)
     name = loss if isinstance(loss, str) else _name(found)
     losses = keras.losses
     if isinstance(found, (SmoothedCrossentropy, SmoothedInTraining)) or getattr(

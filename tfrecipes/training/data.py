@@ -298,7 +298,7 @@ def _to_tensor(leaf: Any) -> Any:
 
 
 def _stream(data: Any) -> Understood | None:
-    """Recognise data that come in batches. By name, as Keras does: torch and grain stay unimported."""
+    """Recognise batches; by name, as Keras does, so that torch and grain stay unimported."""
     if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
         batches_known = int(data.cardinality()) if isinstance(data, tf.data.Dataset) else -2
         return Understood(
