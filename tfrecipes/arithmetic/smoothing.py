@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 from keras import ops
@@ -298,7 +298,7 @@ def smoothed(loss: Any, label_smoothing: float = 0.1) -> Smoothing:
         }.get(found)
         if made is None:
             return Smoothing(None, f"not smoothed: {name} is none of Keras's cross-entropies")
-        found = made(name=name)
+        found = cast(Any, made(name=name))
     if type(found) in (losses.SparseCategoricalCrossentropy, losses.CategoricalCrossentropy):
         twin = SmoothedCrossentropy(
             label_smoothing,
