@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -298,11 +298,11 @@ def smoothed(loss: Any, label_smoothing: float = 0.1) -> Smoothing:
         }.get(found)
         if made is None:
             return Smoothing(None, f"not smoothed: {name} is none of Keras's cross-entropies")
-        found = cast(Any, made(name=name))
+        found = made(name=name)
     if type(found) in (losses.SparseCategoricalCrossentropy, losses.CategoricalCrossentropy):
         twin = SmoothedCrossentropy(
             label_smoothing,
-            from_logits=found.from_logits,
+            from_logits=getattr(found, "from_logits", False),
             ignore_class=getattr(found, "ignore_class", None),
             axis=getattr(found, "axis", -1),
             reduction=found.reduction,
