@@ -35,6 +35,12 @@ def position(module):
     return list(ORDER).index(parts[0]), names.index(parts[1]) if len(parts) > 1 else len(names)
 
 
+def of_one_package(module, target):
+    """Whether both lie in one package inside a room, which stands in the order as one name."""
+    ours, theirs = module.split(".")[:3], target.split(".")[:3]
+    return ours == theirs and len(ours) == 3
+
+
 def of_the_package():
     """Imports of our own modules by our own modules, but for the lazy flat API at the root."""
     for module, found in package_imports(KNOWN):
@@ -57,6 +63,8 @@ def test_every_module_has_its_place_in_the_order():
 def test_imports_go_only_to_what_stands_before():
     wrong = []
     for module, target, found in of_the_package():
+        if of_one_package(module, target):
+            continue
         if target == "tfrecipes" or (found.lazy and (module, target) in LOOKS_AHEAD):
             continue
         if position(target) >= position(module):

@@ -1,4 +1,4 @@
-"""Private names of Keras and TensorFlow are touched in tfrecipes/step/keras_seams.py alone."""
+"""Private names of Keras and TensorFlow are touched in tfrecipes/step/keras_seams/ alone."""
 
 import ast
 
@@ -98,7 +98,7 @@ def private_uses(tree):
 
 @pytest.mark.parametrize("module", sorted(KNOWN))
 def test_a_module_reads_no_private_name(module):
-    if module != SEAMS:
+    if not module.startswith(SEAMS):
         assert private_uses(KNOWN[module]) == []
 
 
@@ -106,7 +106,7 @@ def test_no_module_imports_a_private_package():
     wrong = [
         f"{module}:{found.line} {found.target}"
         for module, found in package_imports(KNOWN)
-        if module != SEAMS and f"{found.target}.".startswith(PRIVATE_PACKAGES)
+        if not module.startswith(SEAMS) and f"{found.target}.".startswith(PRIVATE_PACKAGES)
     ]
     assert not wrong
 

@@ -94,7 +94,13 @@ def test_accumulation_counts_updates_in_keras_progress_and_says_nothing_of_missi
         lambda: ((x[i : i + 10], y[i : i + 10]) for i in range(0, 100, 10)),
         output_signature=(tf.TensorSpec((None, 8)), tf.TensorSpec((None,), tf.int32)),
     )
-    net.fit(unknown, shuffle=False, epochs=2, verbose=0, callbacks=[tfr.GradientAccumulation(4), counter])
+    net.fit(
+        unknown,
+        shuffle=False,
+        epochs=2,
+        verbose=0,
+        callbacks=[tfr.GradientAccumulation(4), counter],
+    )
     assert counter.batches == [0, 1, 2] * 2
     assert counter.params["steps"] in (3, None)
     assert int(net.optimizer.iterations) == 6
@@ -249,9 +255,7 @@ class Subclassed(keras.Model):
 
 
 def unbuilt_sequential():
-    return keras.Sequential(
-        [keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(3)]
-    )
+    return keras.Sequential([keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(3)])
 
 
 @pytest.mark.parametrize("make", [Subclassed, unbuilt_sequential])
@@ -324,7 +328,9 @@ def test_any_stock_optimizer_is_clipped_and_updated_once(name):
 
 
 def test_the_clip_merges_duplicate_rows_of_an_embedding_where_stock_keras_does_not():
-    net = keras.Sequential([keras.Input((4,)), keras.layers.Embedding(3, 2), keras.layers.Flatten()])
+    net = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Embedding(3, 2), keras.layers.Flatten()]
+    )
     x = np.zeros((1, 4), "int32")  # one row four times
 
     def step(optimizer, callbacks):
@@ -465,7 +471,9 @@ def test_what_an_optimizer_would_do_beside_the_step_is_refused(optimizer, word):
 
 
 @pytest.mark.parametrize("micro", [[], [10]])
-@pytest.mark.parametrize("optimizer", [lambda: tfr.AdamW(1e-2), lambda: keras.optimizers.Adam(1e-2)])
+@pytest.mark.parametrize(
+    "optimizer", [lambda: tfr.AdamW(1e-2), lambda: keras.optimizers.Adam(1e-2)]
+)
 def test_a_step_that_is_not_finite_leaves_no_trace(optimizer, micro):
     x, y = tiny.data(96)
     bad = x.copy()

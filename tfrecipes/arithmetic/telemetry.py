@@ -153,7 +153,7 @@ def names(columns: Sequence[Column]) -> tuple[str, ...]:
             )
         if name in found:
             raise ValueError(
-                f"Monitor: two columns are named {name!r}. Received: columns={found + [name]}. "
+                f"Monitor: two columns are named {name!r}. Received: columns={[*found, name]}. "
                 "Rename one function."
             )
         found.append(name)

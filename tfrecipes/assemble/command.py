@@ -46,7 +46,7 @@ def train(
     Raises:
         ValueError: For input that cannot be used, one sentence.
     """
-    with surroundings(recipe):
+    with surroundings(recipe) as precision:
         model, training, validation = _target(target, recipe)
         if data is not None:
             training, validation = _archive(data, recipe)
@@ -66,6 +66,7 @@ def train(
                 directory=folder,
                 verbose=verbose,
                 resume=resume,
+                precision=precision,
             )
         except Preempted as stop:
             print(stop)

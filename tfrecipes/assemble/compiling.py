@@ -35,7 +35,6 @@ class Compiled:
     jit: Jit
 
 
-
 def compile(
     recipe: Recipe,
     model: keras.Model,
@@ -71,7 +70,7 @@ def callbacks(
         recipe: The recipe.
         directory: The run's folder, with steps.csv, epochs.csv and checkpoints; None = no files.
     """
-    folder = None if directory is None else RunFolder.open(directory)
+    folder = None if directory is None else RunFolder.take(directory)
     found: list[keras.callbacks.Callback] = [*step_callbacks(recipe), Monitor(folder)]
     if folder is not None and recipe.resume is not None:
         found.append(Resume(folder.checkpoints_path, recipe.resume.every, recipe.resume.keep))
@@ -140,9 +139,7 @@ def make_schedule(
     recipe: Recipe, total_steps: int, steps_per_epoch: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """The recipe's schedule over a run of that length."""
-    arguments = recipe.schedule.arguments(
-        total_steps=total_steps, steps_per_epoch=steps_per_epoch
-    )
+    arguments = recipe.schedule.arguments(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     return getattr(schedules, recipe.schedule.class_name)(**arguments)
 
 

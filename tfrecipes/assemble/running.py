@@ -38,7 +38,6 @@ from tfrecipes.views.report import write_report
 from tfrecipes.views.summary import print_summary
 
 
-
 def fit(
     recipe: Recipe,
     model: Any,
@@ -54,11 +53,13 @@ def fit(
     steps_per_epoch: int | None = None,
     verbose: Any = "auto",
     resume: str = "auto",
+    precision: Precision | None = None,
 ) -> keras.callbacks.History:
     """Train a model by a recipe; `Recipe.fit` has the arguments.
 
     `resume` is the command line's: "auto" goes on in a folder that the caller named, "never"
     refuses it, "must" requires it. In a folder that nobody named nothing is ever resumed.
+    `precision` is what was chosen before the model was made, where it was made outside.
     """
     if epochs is not None:
         recipe = recipe.replace(**{"train.epochs": epochs})
@@ -69,7 +70,9 @@ def fit(
     with contextlib.ExitStack() as stack:
         if not isinstance(directory, RunFolder):
             stack.callback(folder.close)
-        model, precision = _made(recipe, model)
+        stack.callback(folder.remove_if_unused)
+        model, chosen = _made(recipe, model)
+        precision = precision or chosen
         if restart is Restart.FINISHED:
             return _finished_already(folder, model)
         return _Run(recipe, model, given, validation, folder, restart, precision).train(
@@ -88,10 +91,7 @@ def _folder(
     if directory is None:
         decide(None, {}, resume)
         return RunFolder.fresh(recipe.name), Restart.BEGIN
-    if isinstance(directory, RunFolder):
-        folder = directory
-    else:
-        folder = RunFolder.open(directory)
+    folder = directory if isinstance(directory, RunFolder) else RunFolder.open(directory)
     found: Run | None = read_run(folder.path) if folder.holds_run else None
     try:
         return folder, decide(found, tomllib.loads(gallery.show(recipe)), resume)
@@ -221,7 +221,14 @@ class _Run:
         if verbose != 0:
             print_summary(
                 summary_of(
-                    recipe, model, data, compiled, self.precision, loss_reason, folder=self.folder.path, notes=self.notes
+                    recipe,
+                    model,
+                    data,
+                    compiled,
+                    self.precision,
+                    loss_reason,
+                    folder=self.folder.path,
+                    notes=self.notes,
                 )
             )
         try:
@@ -265,7 +272,7 @@ class _Run:
         if loss is None and labels is not None:
             loss, reason = infer_loss(labels, self.model)
         if metrics is None and labels is not None and loss is not None:
-            metrics = infer_metrics(labels, self.model, loss)
+            metrics = infer_metrics(loss)
         return loss, metrics, reason
 
     def _labels(self) -> Any:
@@ -325,7 +332,9 @@ class _Run:
     def _best_and_early_stopping(self) -> list[keras.callbacks.Callback]:
         train = self.recipe.train
         found: list[keras.callbacks.Callback] = []
-        wanted = [w for w, on in (("best", train.best), ("early_stopping", train.early_stopping)) if on]
+        wanted = [
+            w for w, on in (("best", train.best), ("early_stopping", train.early_stopping)) if on
+        ]
         if wanted and self.validation is None:
             self.notes.append(f"{' and '.join(wanted)} off: there are no validation data.")
             return []

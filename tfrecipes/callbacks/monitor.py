@@ -62,7 +62,7 @@ class Monitor(StepCallback):
         self._folder = (
             directory
             if directory is None or isinstance(directory, RunFolder)
-            else RunFolder.open(directory)
+            else RunFolder.take(directory)
         )
         self._steps: StepsFile | None = None
         self._events: Any = None

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from tfrecipes.callbacks.step import StepCallback, positive
 from tfrecipes.recipe.durations import Duration, to_seconds, to_steps
 from tfrecipes.runs.atomic import RunWriteError
@@ -136,8 +134,15 @@ class Resume(StepCallback):
         step = self.step
         keras_seams.begin_at(self.model, None)  # Keras would begin every later `fit` there too
         run_state.restore(self.model, step, found.arrays)
-        step.rows_restored(int(local(step.state.attempts)))
-        self._calls = int(found.meta["calls"])
+        step.rows_restored(int(local(step.state.attempts)), found.meta["last_row"])
+        done = int(found.meta["steps"])
+        self._calls, rest = divmod(done, self.model.steps_per_execution)
+        if rest:
+            raise ValueError(
+                f"Resume: the epoch was left after {done} steps, which no whole number of calls "
+                f"makes. Received: steps_per_execution={self.model.steps_per_execution}. Use the "
+                "one that the run had."
+            )
         step.skip(self._calls, pull=self._pull_skipped)
         history = self.model.history
         history.history = {k: list(v) for k, v in found.meta["history"].items()}
@@ -146,7 +151,7 @@ class Resume(StepCallback):
             state = found.meta["callbacks"].get(type(callback).__name__)
             if state is not None and hasattr(callback, "set_resume_state"):
                 callback.set_resume_state(state)
-        print(f"Resume: goes on in epoch {epoch + 1} after {self._calls} steps, from {found.path}.")
+        print(f"Resume: goes on in epoch {epoch + 1} after {done} steps, from {found.path}.")
 
     # -- saving --------------------------------------------------------------------------------
 
@@ -175,7 +180,7 @@ class Resume(StepCallback):
 
         Args:
             epoch: The epoch to go on in, from 0.
-            calls: Steps of it that are done.
+            calls: Calls of the train function in it that are done.
             logs: The finished epoch's values, where History may lack them yet.
         """
         step = self.step
@@ -189,7 +194,15 @@ class Resume(StepCallback):
             for c in self._fit.callbacks.callbacks
             if hasattr(c, "get_resume_state")
         }
-        meta = {"epoch": epoch, "calls": calls, "history": history, "callbacks": states}
+        steps = calls * self.model.steps_per_execution
+        meta = {
+            "epoch": epoch,
+            "steps": steps,
+            "history": history,
+            "callbacks": states,
+            # Also sends every row so far to the files: a resumed run begins after them.
+            "last_row": step.last_row,
+        }
         self._steps_at_save = int(local(step.state.attempts))
         self._time_at_save = time.monotonic()
         try:
@@ -236,4 +249,4 @@ class Resume(StepCallback):
 def position(directory: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Where a run in this folder would go on: (epoch, steps of it done); None = nowhere."""
     found = checkpoint.latest(directory, on_broken=print)
-    return None if found is None else (int(found.meta["epoch"]), int(found.meta["calls"]))
+    return None if found is None else (int(found.meta["epoch"]), int(found.meta["steps"]))

@@ -17,9 +17,7 @@ NONFINITE = ("skip", "stop")
 def positive(where: str, name: str, value: Any) -> int:
     """An integer of at least 1, or one sentence."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"{where}: `{name}` must be an integer >= 1. Received: {name}={value!r}."
-        )
+        raise ValueError(f"{where}: `{name}` must be an integer >= 1. Received: {name}={value!r}.")
     return value
 
 
@@ -29,6 +27,9 @@ class StepCallback(keras.callbacks.Callback):
     Subclasses say in `claims` what the step must do, and in `sealed` they hook what runs on the
     host. None of ours overrides a batch hook: those run in Python at every step.
     """
+
+    # Keras says Optional; between `set_model` and `on_train_end`, where we read it, it is there.
+    model: keras.Model  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)

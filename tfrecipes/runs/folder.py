@@ -5,7 +5,9 @@ import io
 import json
 import os
 import re
+import shutil
 import tomllib
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,9 @@ _LOCK = ".lock"
 # A folder's file may come from anywhere; none of the small ones has business being larger.
 _MOST_BYTES = 64 * 2**20
 
+# The lock of each folder that this process opened last, by real path, as long as it lives.
+_HELD: weakref.WeakValueDictionary[str, FileLock] = weakref.WeakValueDictionary()
+
 _READING_FAULTS = (OSError, ValueError)  # UnicodeDecodeError, JSON and TOML errors are ValueErrors
 
 
@@ -51,6 +56,7 @@ class RunFolder:
         self._lock = _locked(self.path)
         self.holds_run = any((self.path / name).exists() for name in _FILES)
         self._epochs: list[dict[str, float]] | None = None
+        self._is_fresh = False
 
     @classmethod
     def fresh(cls, name: str, root: str | os.PathLike[str] = "runs") -> "RunFolder":
@@ -83,7 +89,9 @@ class RunFolder:
                 continue
             except OSError as error:
                 raise _unusable(path, error) from error
-            return cls(path)
+            folder = cls(path)
+            folder._is_fresh = True
+            return folder
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -95,9 +103,27 @@ class RunFolder:
         _make(Path(path))
         return cls(path)
 
+    @classmethod
+    def take(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """Opens the folder, and lets go of it for an earlier run of this process.
+
+        A `fit` that was interrupted, in a notebook say, never told its callbacks, and a traceback
+        that is still shown keeps them alive. Another process's run is refused as by `open`.
+        """
+        earlier = _HELD.pop(os.path.realpath(path), None)
+        if earlier is not None:
+            earlier.release(force=True)
+        return cls.open(path)
+
     def close(self) -> None:
         """Releases the lock."""
         self._lock.release()
+
+    def remove_if_unused(self) -> None:
+        """Removes a folder that `fresh` made and nothing was written into: the run never began."""
+        if self._is_fresh and not any((self.path / name).exists() for name in _FILES):
+            self.close()
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -367,6 +393,7 @@ def _locked(path: Path) -> FileLock:
         ) from error
     except OSError as error:
         raise _unusable(path, error) from error
+    _HELD[os.path.realpath(path)] = lock
     return lock
 
 

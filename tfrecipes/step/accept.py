@@ -81,5 +81,7 @@ def _for_own_train_step(model: keras.Model, plan: StepPlan) -> StepPlan:
     ]
     works = "clipping, the skip of steps that are not finite, decay rules and averages"
     without = f"; {', '.join(lost)} do not reach it" if lost else ""
-    print(f"{name} has its own train_step and keeps it: {works} work through the optimizer{without}.")
+    print(
+        f"{name} has its own train_step and keeps it: {works} work through the optimizer{without}."
+    )
     return replace(plan, micro_batch=None, micro_batches=1, columns=(), label_smoothing=0.0)

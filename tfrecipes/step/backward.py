@@ -265,7 +265,7 @@ def _sum_over(
     full = total // size
     left_over = total - full * size
 
-    def piece(start: tf.Tensor, extent: tf.Tensor) -> Batch:
+    def piece(start: tf.Tensor, extent: tf.Tensor) -> Any:
         return keras.tree.map_structure(
             lambda t: None if t is None else _slice(t, start, extent), batch, none_is_leaf=True
         )

@@ -92,7 +92,7 @@ class InstalledStep:
     def shadow(self) -> None:
         keras_seams.set_method(self._model, "make_train_function", self._make_train_function)
 
-    def _make_train_function(self, force: bool = False) -> Callable[[Any], Any]:
+    def _make_train_function(self, force: bool = False) -> Any:
         fit = keras_seams.running_fit(self._model)
         callbacks = self._take_registered(fit)
         if not callbacks and self.base is None:
@@ -107,12 +107,15 @@ class InstalledStep:
         if fit is not None and plan.accumulate > 1:
             fit.count_updates(plan.accumulate)
         self._begin_average(fit)
-        self._model.train_function = self._host_function(self._function(force))
+        self._set_train_function(self._host_function(self._function(force)))
         keras_seams.set_method(self._model, keras_seams.EPOCH_END, self._metrics_or_logs)
         keras_seams.set_method(self._model, "evaluate", self._evaluate)
         for callback in callbacks:
             callback.sealed(self)
         return self._model.train_function
+
+    def _set_train_function(self, function: Any) -> None:
+        self._model.train_function = function
 
     def _take_registered(self, fit: Fit | None) -> list[Claimant]:
         ours = self._registered if fit is not None and fit.iterator is self._for_fit else []
@@ -141,7 +144,7 @@ class InstalledStep:
         """Give the model its own methods back. The state stays for a further fit."""
         for name in ("make_train_function", keras_seams.EPOCH_END, "evaluate"):
             keras_seams.clear_method(self._model, name)
-        self._model.train_function = None
+        self._set_train_function(None)
 
     def finished(self) -> None:
         """The fit is over: without a recipe's compile the model is stock again."""
@@ -169,16 +172,10 @@ class InstalledStep:
         )
         if force or key not in self._functions:
             step = build_step(model, self.plan, self.state)
-            make = (
-                keras_seams.make_grouped_function
-                if self.plan.accumulate > 1
-                else keras_seams.make_function
-            )
-            function = (
-                make(model, step, self.plan.accumulate)
-                if self.plan.accumulate > 1
-                else make(model, step)
-            )
+            if self.plan.accumulate > 1:
+                function = keras_seams.make_grouped_function(model, step, self.plan.accumulate)
+            else:
+                function = keras_seams.make_function(model, step)
             # The loss is kept with its function: its id must not be given to another object.
             self._functions[key] = (keras_seams.compiled_loss(model), function)
             while len(self._functions) > FUNCTIONS_KEPT:
@@ -331,9 +328,10 @@ class InstalledStep:
         self.read_rows()
         return self._last_row
 
-    def rows_restored(self, attempts: int) -> None:
-        """After a resume: rows before this attempt are on disk already."""
+    def rows_restored(self, attempts: int, last_row: Mapping[str, float]) -> None:
+        """After a resume: rows before this attempt are on disk already, the last one was this."""
         self._rows_read = attempts
+        self._last_row = dict(last_row)
 
 
 def step_of(model: keras.Model) -> InstalledStep:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tfrecipes.arithmetic.loss_scale import CEILING, FLOOR
-from tfrecipes.step import update
+from tfrecipes.step import keras_seams, update
 
 
 @keras.saving.register_keras_serializable(package="tfrecipes")
@@ -102,5 +102,5 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
                 )
             self.build(list(trainable_variables))
         if trainable_variables is None:
-            trainable_variables = list(self.inner_optimizer._trainable_variables)
+            trainable_variables = keras_seams.built_variables(self.inner_optimizer)
         update.apply_gradients(self, list(grads), list(trainable_variables))

@@ -83,9 +83,7 @@ class StepState:
             name: getattr(self, name)
             for name in ("attempts", "bad_in_a_row", "overflows", "averaged", "average_start")
         }
-        named |= {
-            f"average/{i}": variable for i, variable in enumerate(self.averages)
-        }
+        named |= {f"average/{i}": variable for i, variable in enumerate(self.averages)}
         return named
 
 

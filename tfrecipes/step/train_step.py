@@ -34,11 +34,11 @@ def build_step(
         batch, first = data
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         prepare(model, plan, state, (x, y, sample_weight))
-        moved = [
-            local(v) for v in (*model.non_trainable_variables, *model.metrics_variables)
-        ]
+        moved = [local(v) for v in (*model.non_trainable_variables, *model.metrics_variables)]
         before = [(v, v.read_value()) for v in moved]
-        result = backward((x, y, sample_weight), _size(plan, x, first), current_scale(model.optimizer))
+        result = backward(
+            (x, y, sample_weight), _size(plan, x, first), current_scale(model.optimizer)
+        )
         keras_seams.track_loss(model, result.loss, result.local_samples)
         for tracker, value in zip(result.trackers, result.terms, strict=True):
             if tracker is not None:
@@ -62,6 +62,7 @@ def _around_own_step(
     model: keras.Model, plan: StepPlan, state: StepState
 ) -> Callable[[Any], dict[str, Any]]:
     """A model's own `train_step`, with the average after it where it updated the weights."""
+
     def step(data: Any) -> dict[str, Any]:
         prepare(model, plan, state, keras.utils.unpack_x_y_sample_weight(data), own_step=True)
         inner, _ = split_scaler(model.optimizer)

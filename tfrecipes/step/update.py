@@ -81,8 +81,7 @@ def all_reduce(tensors: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
     context = tf.distribute.get_replica_context()
     if context is None:
         raise RuntimeError(
-            "optimizer.apply: must be called in a replica context. "
-            "Call it inside `strategy.run`."
+            "optimizer.apply: must be called in a replica context. Call it inside `strategy.run`."
         )
     if context.num_replicas_in_sync == 1:
         return tensors
@@ -211,7 +210,7 @@ def _step(
     slots = inner.slot_variables(variables)
     new, new_slots = inner.new_values(
         gradients,
-        [tf.cast(o, tf.float32) for o in old],
+        old,
         [tuple(read_all(s)) for s in slots],
         variables,
         rate,

@@ -20,7 +20,8 @@ def _named(model: keras.Model, step: InstalledStep) -> dict[str, Any]:
         ("optimizer", model.optimizer.variables),
         ("metric", model.metrics_variables),
     ):
-        named |= {f"{group}/{i}/{v.path}": v for i, v in enumerate(variables)}
+        # By place and last name: layers' own names count on through a process.
+        named |= {f"{group}/{i}/{v.name}": v for i, v in enumerate(variables)}
     named |= {f"step/{name}": v for name, v in step.state.variables().items()}
     return named
 
@@ -32,9 +33,7 @@ def arrays(model: keras.Model, step: InstalledStep) -> dict[str, np.ndarray]:
         for v, value in zip(step.state.averaged_variables, step.swap.raw_values(), strict=True)
     }
     return {
-        name: np.asarray(raw.get(id(v), local(v)))
-        if id(v) in raw
-        else np.asarray(local(v).numpy())
+        name: np.asarray(raw.get(id(v), local(v))) if id(v) in raw else np.asarray(local(v).numpy())
         for name, v in _named(model, step).items()
     }
 

@@ -1,0 +1,131 @@
+"""The running `fit`: its epoch iterator, its callbacks, its end."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
+from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the running `fit` holds, read from the frame that called `make_train_function`."""
+
+    iterator: Any
+    callbacks: keras.callbacks.CallbackList
+    epochs: int
+    validation_data: Any
+    validation_steps: int | None
+    validation_batch_size: int | None
+
+    @property
+    def steps(self) -> int | None:
+        """Calls of the train function an epoch, or None where Keras does not know."""
+        return self.iterator.num_batches
+
+    @property
+    def steps_were_given(self) -> bool:
+        return bool(self.iterator.steps_per_epoch)
+
+    @property
+    def data_are_finite(self) -> bool:
+        count = self.iterator.data_adapter.num_batches
+        return count is not None and count > 0
+
+    def count_updates(self, group: int) -> None:
+        """Let this fit count groups of batches: bars, `steps` and the epoch's end."""
+        if self.iterator._num_batches is not None:
+            self.iterator._num_batches = -(-self.iterator._num_batches // group)
+            self.callbacks.set_params({**self.callbacks.params, "steps": self.steps})
+        # The end of a source of unknown length is no "ran out of data": the last, partial
+        # window was applied.
+        self.iterator._interrupted_warning = lambda: None
+
+    @property
+    def data_are_one_shot(self) -> bool:
+        """Whether a second pass over the training data would find none."""
+        return isinstance(self.iterator.data_adapter, GeneratorDataAdapter)
+
+    @property
+    def batches_an_epoch(self) -> int | None:
+        """Batches of one pass, not updates; None = to the end of the data."""
+        return self.iterator.steps_per_epoch or self.iterator.data_adapter.num_batches
+
+    def batches(self) -> Iterator[Any]:
+        """The training batches once more, from their start."""
+        return iter(self.iterator._get_iterator())
+
+    def call_last(self, callback: keras.callbacks.Callback) -> None:
+        """Move a callback to the end of this fit's list."""
+        listed = self.callbacks.callbacks
+        if any(one is callback for one in listed):
+            listed[:] = [*(one for one in listed if one is not callback), callback]
+
+
+def fit_iterator(model: keras.Model) -> Any | None:
+    """The epoch iterator of the `fit` of this model that is calling us, or None."""
+    held = _fit_locals(model)
+    return None if held is None else held["epoch_iterator"]
+
+
+def running_fit(model: keras.Model) -> Fit | None:
+    """The `fit` of this model that is calling us, its callbacks listed, or None."""
+    held = _fit_locals(model)
+    if held is None:
+        return None
+    return Fit(
+        iterator=held["epoch_iterator"],
+        callbacks=held["callbacks"],
+        epochs=held["epochs"],
+        validation_data=held["validation_data"],
+        validation_steps=held["validation_steps"],
+        validation_batch_size=held["validation_batch_size"] or held["batch_size"],
+    )
+
+
+def _fit_locals(model: keras.Model) -> dict[str, Any] | None:
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code is _FIT_CODE and frame.f_locals.get("self") is model:
+            held = frame.f_locals
+            return held if "epoch_iterator" in held else None
+        frame = frame.f_back
+    return None
+
+
+# The body of Keras's `fit`, inside the decorator that shortens tracebacks.
+_FIT_CODE = inspect.unwrap(TensorFlowTrainer.fit).__code__
+
+
+def begin_at(model: keras.Model, epoch: int | None) -> None:
+    """The epoch at which the running `fit` begins, before its first; None = where it was told."""
+    model._initial_epoch = epoch
+
+
+def set_method(model: keras.Model, name: str, method: Callable[..., Any]) -> None:
+    """Shadow a method on one model. Keras neither tracks nor saves it."""
+    object.__setattr__(model, name, method)
+
+
+def clear_method(model: keras.Model, name: str) -> None:
+    if name in model.__dict__:
+        object.__delattr__(model, name)
+
+
+def holder_of(model: keras.Model, name: str = "_tfrecipes") -> Any:
+    return model.__dict__.get(name)
+
+
+def set_holder(model: keras.Model, holder: Any, name: str = "_tfrecipes") -> None:
+    object.__setattr__(model, name, holder)
+
+
+EPOCH_END = "_get_metrics_result_or_logs"
+
+
+def metrics_or_logs(model: keras.Model, logs: Any) -> Any:
+    return type(model)._get_metrics_result_or_logs(model, logs)

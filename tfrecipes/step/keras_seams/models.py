@@ -1,0 +1,140 @@
+"""A model: its train function, its variables, its layers, its metrics."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, reduce_per_replica
+from keras.src.trainers.trainer import Trainer
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+
+def has_own_train_step(model: keras.Model) -> bool:
+    return type(model).train_step is not TensorFlowTrainer.train_step
+
+
+def has_own_compute_loss(model: keras.Model) -> bool:
+    return type(model).compute_loss is not Trainer.compute_loss
+
+
+def make_function(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Keras's own train function around our step: strategy, XLA, steps_per_execution."""
+    return model._make_function(step)
+
+
+def make_grouped_function(
+    model: keras.Model, step: Callable[[Any], Any], group: int
+) -> Callable[[Any], Any]:
+    """A train function whose step is given a tuple of up to `group` of fit's batches.
+
+    The host pulls them, so that batches of any shape and a partial last group are what they are.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def on_batches(batches: Any) -> Any:
+        outputs = model.distribute_strategy.run(step, args=(batches,))
+        return reduce_per_replica(outputs, model.distribute_strategy, reduction="auto")
+
+    if not model.run_eagerly:
+        on_batches = tf.function(on_batches, reduce_retracing=True, jit_compile=model.jit_compile)
+    on_batches = model._autoconvert_optionals(on_batches)
+
+    def function(iterator: Any) -> Any:
+        logs = None
+        for _ in range(model.steps_per_execution):
+            batches = tuple(itertools.islice(iterator, group))
+            if not batches:
+                break
+            _refuse_unequal(batches)
+            logs = on_batches(batches)
+        if logs is None:
+            raise StopIteration
+        return logs
+
+    return function
+
+
+def _refuse_unequal(batches: tuple[Any, ...]) -> None:
+    first = [t.shape[1:] for t in keras.tree.flatten(batches[0]) if hasattr(t, "shape")]
+    for other in batches[1:]:
+        shapes = [t.shape[1:] for t in keras.tree.flatten(other) if hasattr(t, "shape")]
+        if shapes != first:
+            raise ValueError(
+                "GradientAccumulation: the batches of one step must agree beyond the first axis. "
+                f"Received: {first} and {shapes}. Pad them to one length."
+            )
+
+
+def metrics_result(model: keras.Model) -> dict[str, Any]:
+    return model.get_metrics_result()
+
+
+def compute_metrics(model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
+    """Update the compiled metrics; Keras's method also returns results, which XLA drops."""
+    model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def track_loss(model: keras.Model, loss: tf.Tensor, samples: tf.Tensor) -> None:
+    model._loss_tracker.update_state(loss, sample_weight=samples)
+
+
+def is_built(model: keras.Model) -> bool:
+    """Whether model, optimizer, loss and metrics have their variables."""
+    return (
+        all(layer.built for layer in model._flatten_layers())
+        and model.optimizer.built
+        and (model._compile_metrics is None or model._compile_metrics.built)
+        and (model._compile_loss is None or model._compile_loss.built)
+    )
+
+
+def build(model: keras.Model, data: Any) -> None:
+    """Make every variable that training needs, from a batch that is only looked at."""
+    if is_built(model):
+        return
+    batch = keras.utils.unpack_x_y_sample_weight(data)
+    batch = tuple(None if part is None else part for part in batch)
+    with tf.init_scope():
+        model._symbolic_build(data_batch=batch)
+
+
+def is_deterministic() -> bool:
+    """Whether `enable_op_determinism` was called; Keras then turns XLA off too."""
+    return is_op_determinism_enabled()
+
+
+def ends_in_16_bits(model: keras.Model) -> bool:
+    """Whether an output of the model is float16 or bfloat16."""
+    outputs = getattr(model, "_outputs", None) or getattr(
+        getattr(model, "_functional", None), "_outputs", None
+    )
+    return any(t.dtype in ("float16", "bfloat16") for t in keras.tree.flatten(outputs or []))
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """The model's layers at any depth."""
+    return list(model._flatten_layers(include_self=False))
+
+
+def call(model: keras.Model, x: Any, training: bool) -> Any:
+    return model(x, training=training) if model._call_has_training_arg else model(x)
+
+
+def is_built_for_training(model: keras.Model) -> bool:
+    """Whether the step's own variables can be made before the first batch is seen."""
+    return bool(model.trainable_variables) and is_built(model)
+
+
+def compiled_loss(model: keras.Model) -> Any:
+    return model._compile_loss
+
+
+def local(variable: Any) -> tf.Variable:
+    """This replica's own tf.Variable of a Keras or distributed variable.
+
+    In a replica context its assign is an ordinary assign, so `tf.cond`, scatter and XLA work.
+    """
+    raw = variable.value if isinstance(variable, keras.Variable) else variable
+    return raw._get() if isinstance(raw, tf.distribute.DistributedValues) else raw

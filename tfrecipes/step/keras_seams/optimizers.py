@@ -1,0 +1,95 @@
+"""Optimizers: their count, their rate, one update of a stock one, who owns a weight."""
+
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def owners(
+    variables: Sequence[keras.Variable], model: keras.Model | None = None
+) -> list[tuple[str, ...] | None]:
+    """Class names of each variable's owning layer, most derived first; None if nobody owns it.
+
+    An optimizer is given variables only. Without the model the owners are looked for among the
+    living layers, once, at build.
+    """
+    if model is not None:
+        layers = list(model._flatten_layers())
+    else:
+        layers = [o for o in gc.get_objects() if issubclass(type(o), keras.Layer)]
+    found: dict[int, tuple[str, ...]] = {}
+    for layer in layers:
+        classes = type(layer).__mro__
+        names = tuple(c.__name__ for c in classes[: classes.index(keras.Layer)])
+        for variable in getattr(layer, "_trainable_variables", ()):
+            # A wrapper (SpectralNormalization) holds its layer's kernel too. The path names the
+            # layer that made the weight.
+            made_here = variable.path.split("/")[-2:-1] == [layer.name]
+            if made_here or id(variable) not in found:
+                found[id(variable)] = names
+    return [found.get(id(v)) for v in variables]
+
+
+def iterations(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """The count of updates as a variable, whatever `optimizer.iterations` makes of it."""
+    return optimizer._iterations
+
+
+def scheduled_rate(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+    """The rate of the coming update."""
+    return tf.cast(optimizer._get_current_learning_rate(), tf.float32)
+
+
+def is_decayed_by_keras(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    return bool(optimizer.weight_decay) and bool(optimizer._use_weight_decay(variable))
+
+
+@contextlib.contextmanager
+def _replaced(target: Any, **values: Any) -> Iterator[None]:
+    """Instance attributes for the time of a trace, past Keras's tracking."""
+    before = {name: target.__dict__.get(name, _ABSENT) for name in values}
+    try:
+        for name, value in values.items():
+            object.__setattr__(target, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is _ABSENT:
+                object.__delattr__(target, name)
+            else:
+                object.__setattr__(target, name, value)
+
+
+_ABSENT = object()
+
+
+def apply_stock(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[tf.Tensor],
+    variables: Sequence[keras.Variable],
+    rate: tf.Tensor,
+) -> None:
+    """One update by a Keras optimizer of gradients that are reduced, unscaled and clipped.
+
+    What Keras would do a second time, or at the wrong place, is off for the trace: the reduce,
+    every clip, the division by `loss_scale_factor`. Its update runs on this replica's variables.
+    """
+    off: dict[str, Any] = {
+        "clipnorm": None,
+        "clipvalue": None,
+        "global_clipnorm": None,
+        "loss_scale_factor": None,
+        "_all_reduce_sum_gradients": lambda grads_and_vars: list(grads_and_vars),
+        "_get_current_learning_rate": lambda: rate,
+    }
+    with _replaced(optimizer, **off):
+        optimizer.apply(list(gradients), list(variables))
+
+
+def built_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The weights that an optimizer was built for."""
+    return list(optimizer._trainable_variables)
