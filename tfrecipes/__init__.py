@@ -113,6 +113,8 @@ def _register(keras: Any) -> None:
     _refuse_other_backends(keras.backend.backend())
     for module in _REGISTERING:
         importlib.import_module(module)
+    # Before any callback exists `fit` has failed: this one must stand from the import on.
+    importlib.import_module("tfrecipes.step.keras_seams").mend_symbolic_build()
 
 
 # Called at once where Keras is already there.

@@ -11,7 +11,7 @@ from tfrecipes.arithmetic.averaging import ema_coefficient, mean_coefficient
 from tfrecipes.callbacks.step import StepCallback
 from tfrecipes.recipe.durations import Duration, to_steps
 from tfrecipes.step.installed import InstalledStep
-from tfrecipes.step.keras_seams import Fit
+from tfrecipes.step.keras_seams import Fit, local
 from tfrecipes.training.batch_norm import recalibrate, refuse_one_shot
 
 
@@ -251,7 +251,7 @@ class SWA(Average):
         self._fit = None
         if fit is None or step.stopped:
             return
-        if not int(step.state.averaged):
+        if not int(local(step.state.averaged)):
             print(f"SWA: training ended before the first average (start={self.start!r}).")
             return
         step.swap.show()

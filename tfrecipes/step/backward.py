@@ -23,7 +23,9 @@ Batch = tuple[Any, Any, Any]  # x, y, sample_weight
 
 @dataclass(frozen=True)
 class Backward:
-    """The whole step's gradients and objective, summed over parts and replicas.
+    """This replica's share of the step's gradients and objective, summed over its parts.
+
+    Sums over replicas are the whole step's.
 
     Attributes:
         gradients: One a trainable weight, float32, times the loss scale; None where none flows.
@@ -73,11 +75,14 @@ class BackwardPass:
             gradients, loss, terms = self._part(batch, None, None, scale)
             return self._result(gradients, loss, terms, local, local)
         self._refuse_unknown_denominators()
-        denominators, (samples,) = self._denominators(batch, size), _reduced([local])
-        reduced = _reduced(denominators)
-        share = [tf.math.divide_no_nan(1.0, d) for d in reduced]
+        if size is None:
+            # One pass in a loop: a replica that got no sample of an uneven batch makes none, and
+            # its BatchNorm does not divide by zero.
+            size = tf.maximum(batch_size(batch), 1)
+        *denominators, samples = _reduced([*self._denominators(batch, size), local])
+        share = [tf.math.divide_no_nan(1.0, d) for d in denominators]
         gradients, loss, terms = self._sum_over_parts(batch, size, scale, share, samples)
-        return self._result(*_all_reduced(gradients, loss, terms), samples, local)
+        return self._result(gradients, loss, terms, samples, local)
 
     def _result(
         self,
@@ -139,8 +144,10 @@ class BackwardPass:
         for i, term in enumerate(found):
             value = keras_seams.loss_value(term, self._training_loss(term))
             if shares is not None and term.loss.reduction not in losses.SUMS:
-                value = keras_seams.undistributed(value)
-                value = value * (self._denominator(term, batch) * shares[i])
+                denominator, one_number = self._denominator(term, batch)
+                if not one_number:
+                    value = keras_seams.undistributed(value)
+                value = value * (denominator * shares[i])
             terms.append(value)
             parts.append(value if term.weight is None else value * term.weight)
         added = keras_seams.added_losses(model)
@@ -172,7 +179,8 @@ class BackwardPass:
 
     # -- denominators --------------------------------------------------------------------------
 
-    def _denominator(self, term: keras_seams.LossTerm, batch: Batch) -> tf.Tensor:
+    def _denominator(self, term: keras_seams.LossTerm, batch: Batch) -> tuple[tf.Tensor, bool]:
+        """The term's denominator over a part, and whether the loss gave just one number."""
         values, mask = keras_seams.elementwise(term)
         if losses.is_scalar_loss(values):
             if not losses.declared_mean(term.loss):
@@ -181,10 +189,10 @@ class BackwardPass:
                     "of a batch cannot be added up exactly. Received: a scalar. Return one value "
                     "a sample, or say that it is a mean with `loss.mean_over_samples = True`."
                 )
-            return tf.cast(batch_size(batch), tf.float32)
-        return losses.denominator(values, term.sample_weight, mask, term.loss.reduction)
+            return tf.cast(batch_size(batch), tf.float32), True
+        return losses.denominator(values, term.sample_weight, mask, term.loss.reduction), False
 
-    def _denominators(self, batch: Batch, size: tf.Tensor | None) -> list[tf.Tensor]:
+    def _denominators(self, batch: Batch, size: tf.Tensor) -> list[tf.Tensor]:
         """Each term's denominator over this replica's share of the step, counted first.
 
         The forward pass that masks and shapes need is pruned from the graph down to them.
@@ -200,10 +208,8 @@ class BackwardPass:
             with keras.StatelessScope():
                 y_pred = keras_seams.call(self._model, x, training=False)
                 terms = self._terms(y, y_pred, sample_weight)
-                return [self._denominator(term, part) for term in terms]
+                return [self._denominator(term, part)[0] for term in terms]
 
-        if size is None:
-            return count(batch)
         terms = len(count(batch))  # only its length is used, so nothing of it is run
         return _sum_over(batch, size, count, [tf.zeros(())] * terms)
 
@@ -222,13 +228,11 @@ class BackwardPass:
     def _sum_over_parts(
         self,
         batch: Batch,
-        size: tf.Tensor | None,
+        size: tf.Tensor,
         scale: tf.Tensor | None,
         shares: Sequence[tf.Tensor],
         samples: tf.Tensor,
     ) -> tuple[list[tf.Tensor | None], tf.Tensor, list[tf.Tensor]]:
-        if size is None:
-            return self._part(batch, shares, samples, scale)
         weights = self._model.trainable_variables
 
         def backward(part: Batch) -> list[tf.Tensor]:
@@ -299,13 +303,3 @@ def _slice(tensor: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 def _reduced(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [t for t in all_reduce(list(tensors)) if t is not None]
-
-
-def _all_reduced(
-    gradients: list[tf.Tensor | None], loss: tf.Tensor, terms: list[tf.Tensor]
-) -> tuple[list[tf.Tensor | None], tf.Tensor, list[tf.Tensor]]:
-    """One collective a step for everything that is summed over replicas."""
-    reduced = all_reduce([*gradients, loss, *terms])
-    count = len(gradients)
-    sums = [t for t in reduced[count:] if t is not None]
-    return reduced[:count], sums[0], sums[1:]

@@ -130,6 +130,8 @@ class InstalledStep:
         return accepted(self._model, claims.seal(self.base or StepPlan()), fit)
 
     def _adopt_optimizer(self) -> None:
+        model = self._model
+        model.optimizer = keras_seams.rehomed(model.optimizer, model.distribute_strategy)
         if self._model.optimizer is not self._optimizer:
             self._optimizer = self._model.optimizer
             self._functions.clear()

@@ -29,7 +29,8 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         name: Name of the optimizer's variables.
 
     Raises:
-        ValueError: If the scale or the growth interval is out of range.
+        ValueError: If the scale or the growth interval is out of range, or there is no optimizer
+            to wrap, or one that scales already.
 
     Saved: `dynamic_scale`, `step_counter` and `overflow_count`, with the inner optimizer.
 
@@ -52,8 +53,14 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
+            raise ValueError(
+                "LossScaleOptimizer: `inner_optimizer` must be a Keras optimizer. "
+                f"Received: inner_optimizer={inner_optimizer!r}. Pass one, such as tfr.AdamW()."
+            )
         if not (
             isinstance(initial_scale, (int, float))
+            and not isinstance(initial_scale, bool)
             and math.isfinite(initial_scale)
             and FLOOR <= initial_scale <= CEILING
         ):
@@ -61,7 +68,11 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
                 "LossScaleOptimizer: `initial_scale` must be in [1, 2**24]. "
                 f"Received: initial_scale={initial_scale!r}. Keras's default is 2**15."
             )
-        if not (isinstance(dynamic_growth_steps, int) and dynamic_growth_steps >= 1):
+        if (
+            isinstance(dynamic_growth_steps, bool)
+            or not isinstance(dynamic_growth_steps, int)
+            or dynamic_growth_steps < 1
+        ):
             raise ValueError(
                 "LossScaleOptimizer: `dynamic_growth_steps` must be an integer >= 1. "
                 f"Received: dynamic_growth_steps={dynamic_growth_steps!r}."

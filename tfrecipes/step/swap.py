@@ -26,7 +26,7 @@ class AverageSwap:
 
     def show(self) -> None:
         """Put the average into the model, keeping the raw weights; nothing where it is shown."""
-        if self.shown or not int(self._state.averaged):
+        if self.shown or not int(host_value(self._state.averaged)):
             return
         variables = self._state.averaged_variables
         self._raw = [tf.identity(host_value(v)) for v in variables]

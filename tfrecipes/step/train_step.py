@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrecipes.step import keras_seams
+from tfrecipes.step import keras_seams, replicas
 from tfrecipes.step.backward import BackwardPass, batch_size
 from tfrecipes.step.keras_seams import local
 from tfrecipes.step.plan import StepPlan
@@ -36,20 +36,22 @@ def build_step(
         prepare(model, plan, state, (x, y, sample_weight))
         moved = [local(v) for v in (*model.non_trainable_variables, *model.metrics_variables)]
         before = [(v, v.read_value()) for v in moved]
-        result = backward(
-            (x, y, sample_weight), _size(plan, x, first), current_scale(model.optimizer)
-        )
-        keras_seams.track_loss(model, result.loss, result.local_samples)
-        for tracker, value in zip(result.trackers, result.terms, strict=True):
+        with replicas.distinct_seeds(model):
+            result = backward(
+                (x, y, sample_weight), _size(plan, x, first), current_scale(model.optimizer)
+            )
+        gradients, loss, terms = replicas.whole_step(model, result, before)
+        keras_seams.track_loss(model, loss, result.local_samples)
+        for tracker, value in zip(result.trackers, terms, strict=True):
             if tracker is not None:
                 tracker.update_state(value, sample_weight=result.local_samples)
         update(
             model.optimizer,
-            result.gradients,
+            gradients,
             model.trainable_variables,
             plan=plan,
             state=state,
-            loss=result.loss,
+            loss=loss,
             samples=result.samples,
             undo=before,
         )

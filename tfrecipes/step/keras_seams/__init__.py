@@ -9,6 +9,7 @@ from tfrecipes.step.keras_seams.fits import begin_at as begin_at
 from tfrecipes.step.keras_seams.fits import clear_method as clear_method
 from tfrecipes.step.keras_seams.fits import fit_iterator as fit_iterator
 from tfrecipes.step.keras_seams.fits import holder_of as holder_of
+from tfrecipes.step.keras_seams.fits import mend_symbolic_build as mend_symbolic_build
 from tfrecipes.step.keras_seams.fits import metrics_or_logs as metrics_or_logs
 from tfrecipes.step.keras_seams.fits import running_fit as running_fit
 from tfrecipes.step.keras_seams.fits import set_holder as set_holder
@@ -37,10 +38,13 @@ from tfrecipes.step.keras_seams.models import local as local
 from tfrecipes.step.keras_seams.models import make_function as make_function
 from tfrecipes.step.keras_seams.models import make_grouped_function as make_grouped_function
 from tfrecipes.step.keras_seams.models import metrics_result as metrics_result
+from tfrecipes.step.keras_seams.models import moving_statistics as moving_statistics
+from tfrecipes.step.keras_seams.models import seed_states as seed_states
 from tfrecipes.step.keras_seams.models import track_loss as track_loss
 from tfrecipes.step.keras_seams.optimizers import apply_stock as apply_stock
 from tfrecipes.step.keras_seams.optimizers import built_variables as built_variables
 from tfrecipes.step.keras_seams.optimizers import is_decayed_by_keras as is_decayed_by_keras
 from tfrecipes.step.keras_seams.optimizers import iterations as iterations
 from tfrecipes.step.keras_seams.optimizers import owners as owners
+from tfrecipes.step.keras_seams.optimizers import rehomed as rehomed
 from tfrecipes.step.keras_seams.optimizers import scheduled_rate as scheduled_rate

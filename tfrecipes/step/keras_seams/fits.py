@@ -10,6 +10,9 @@ import keras
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 
+from tfrecipes.step.keras_seams.models import is_built
+from tfrecipes.step.keras_seams.optimizers import rehomed
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -129,3 +132,30 @@ EPOCH_END = "_get_metrics_result_or_logs"
 
 def metrics_or_logs(model: keras.Model, logs: Any) -> Any:
     return type(model)._get_metrics_result_or_logs(model, logs)
+
+
+def _maybe_symbolic_build(self: keras.Model, iterator: Any = None, data_batch: Any = None) -> None:
+    """Keras's own, without the reduce of a first batch that replicas share unevenly.
+
+    Only shapes beyond the first axis are looked at, so any replica's part will do. Keras takes
+    the mean over replicas, which fails for unequal parts (KERAS_FACTS 25) and on several workers
+    (27). Under no strategy Keras does nothing here, nor do we.
+    """
+    strategy = self._distribute_strategy
+    if strategy is None or is_built(self):
+        return
+    if self.optimizer is not None:
+        self.optimizer = rehomed(self.optimizer, strategy)
+    for _, _, batches in iterator or ():
+        data_batch = keras.tree.map_structure(
+            lambda part: strategy.experimental_local_results(part)[0], next(batches)
+        )
+        break
+    with strategy.scope():
+        self._symbolic_build(data_batch=data_batch)
+
+
+def mend_symbolic_build() -> None:
+    """Put our version in Keras's place, where Keras still has the fault."""
+    if '"MEAN"' in inspect.getsource(TensorFlowTrainer._maybe_symbolic_build):
+        TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build

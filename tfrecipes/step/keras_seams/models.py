@@ -100,6 +100,21 @@ def build(model: keras.Model, data: Any) -> None:
         model._symbolic_build(data_batch=batch)
 
 
+def seed_states(model: keras.Model) -> list[keras.Variable]:
+    """The states of the model's seed generators: (2,) integers, a seed and a count."""
+    return [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
+
+
+def moving_statistics(model: keras.Model) -> list[keras.Variable]:
+    """BatchNorm's moving means and variances."""
+    return [
+        variable
+        for layer in all_layers(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+
+
 def is_deterministic() -> bool:
     """Whether `enable_op_determinism` was called; Keras then turns XLA off too."""
     return is_op_determinism_enabled()

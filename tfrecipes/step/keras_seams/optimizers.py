@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfrecipes.step.keras_seams.models import local
+
 
 def owners(
     variables: Sequence[keras.Variable], model: keras.Model | None = None
@@ -86,8 +88,74 @@ def apply_stock(
         "_all_reduce_sum_gradients": lambda grads_and_vars: list(grads_and_vars),
         "_get_current_learning_rate": lambda: rate,
     }
-    with _replaced(optimizer, **off):
-        optimizer.apply(list(gradients), list(variables))
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        with _replaced(optimizer, **off):
+            optimizer.apply(list(gradients), list(variables))
+        return
+    off |= {
+        "assign": lambda variable, value: _on_this_replica(variable, "assign", value),
+        "assign_add": lambda variable, value: _on_this_replica(variable, "assign_add", value),
+        "assign_sub": lambda variable, value: _on_this_replica(variable, "assign_sub", value),
+        "_iterations": local(optimizer._iterations),
+    }
+    ours = [local(v) for v in variables]
+    with _replaced(optimizer, **off), _without_merge_call():
+        optimizer.apply(list(gradients), ours)
+    for variable, own in zip(variables, ours, strict=True):
+        if variable.constraint is not None:
+            own.assign(variable.constraint(own.read_value()))
+
+
+def _on_this_replica(variable: Any, how: str, value: Any) -> None:
+    own = local(variable)
+    getattr(own, how)(tf.cast(value, own.dtype))
+
+
+class _ThisReplica:
+    """What stands for the strategy where Keras would update every replica's variable from one."""
+
+    @property
+    def extended(self) -> "_ThisReplica":
+        return self
+
+    def update(self, variable: Any, function: Any, args: Any = (), group: bool = True) -> None:
+        function(local(variable), *args)
+
+
+@contextlib.contextmanager
+def _without_merge_call() -> Iterator[None]:
+    """Run Keras's cross-replica updates on this replica: a `merge_call` cannot be in a `tf.cond`.
+
+    Gradients are equal on every replica by now, so the replicas stay equal. Replicas are traced
+    one after the other and none waits inside, so the replacement is seen by one of them only.
+    """
+    interim = tf.__internal__.distribute.interim
+    kept = interim.maybe_merge_call
+    interim.maybe_merge_call = lambda function, strategy, *args: function(_ThisReplica(), *args)
+    try:
+        yield
+    finally:
+        interim.maybe_merge_call = kept
+
+
+def rehomed(optimizer: Any, strategy: tf.distribute.Strategy) -> Any:
+    """An equal optimizer whose variables live on every replica, if this one's do not.
+
+    An optimizer that was made outside the strategy's scope has one `iterations` for all replicas,
+    which each of them counts up (KERAS_FACTS 24).
+    """
+    if strategy.num_replicas_in_sync == 1 or isinstance(
+        optimizer._iterations.value, tf.distribute.DistributedValues
+    ):
+        return optimizer
+    with strategy.scope():
+        again = type(optimizer).from_config(optimizer.get_config())
+        if optimizer.built:
+            again.build(optimizer._trainable_variables)
+    for new, old in zip(again.variables, optimizer.variables, strict=True):
+        new.assign(tf.convert_to_tensor(local(old)))
+    print("The optimizer was made outside the strategy's scope; it was made anew inside.")
+    return again
 
 
 def built_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
