@@ -35,7 +35,10 @@ def sum_of_squares(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
 
 
 def global_norm(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
-    """sqrt(sum_i |t_i|^2) over all tensors together, a float32 scalar; 0 for none."""
+    """sqrt(sum_i |t_i|^2) over all tensors together, a float32 scalar; 0 for none.
+
+    Infinite from 1.85e19 on, where the square leaves float32: such a step counts as not finite.
+    """
     return tf.sqrt(sum_of_squares(tensors))
 
 

@@ -100,10 +100,11 @@ def grad_param_ratio(step: StepView) -> tf.Tensor:
 
 
 def clipped(step: StepView) -> tf.Tensor:
-    """1 where the global clip bound this step, else 0."""
+    """1 where the global clip bound this step, else 0; a skipped step was not clipped."""
     if step.clip_limit is None:
         return tf.zeros(())
-    return tf.cast(step.gradient_norm > step.clip_limit, tf.float32)
+    bound = step.gradient_norm > step.clip_limit
+    return tf.cast(tf.logical_and(step.finite, bound), tf.float32)
 
 
 def overflow(step: StepView) -> tf.Tensor:
