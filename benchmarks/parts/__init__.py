@@ -1,0 +1,1 @@
+"""What the benchmarks share: real data, the nets, and the record that each writes."""
