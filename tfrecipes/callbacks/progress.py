@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfrecipes.step.installed import newest_row
 from tfrecipes.views.live import Display, Moment, choose_display
 
 # The speed is that of the last few seconds: so many samples, so far apart [s].
@@ -41,11 +42,11 @@ class Progress(keras.callbacks.Callback):
     thread that trains. Keras prints its bar too unless `fit(..., verbose=0)` says otherwise.
 
     Alone on a stock model the loss is Keras's running mean over the epoch and speed is in steps.
-    With `source` the loss is the last step's, and gradient norm and samples a second join.
+    Beside `tfr.Monitor` the loss is the last step's, and gradient norm and samples a second join.
 
     Args:
         source: `f(model)` -> the newest step's telemetry by column name, or None where there is
-            none. Called when something is drawn, not at every step.
+            none; None reads what `tfr.Monitor` records. Called when something is drawn.
         display: Where to show it. None looks where the program runs when training begins.
 
     Example:
@@ -67,7 +68,7 @@ class Progress(keras.callbacks.Callback):
         # on thread-safe backends (in 3.15 TensorFlow is not among them); all drawing is done in
         # batch-begin hooks, which Keras calls from the training thread.
         self.async_safe = True
-        self._source = source
+        self._source = source or newest_row
         self._given = display
         self._display: Display | None = None
         self._training = False
@@ -205,7 +206,7 @@ class Progress(keras.callbacks.Callback):
         return Moment(title, step, steps, tuple(parts))
 
     def _telemetry(self) -> Numbers:
-        if self._source is None or self.model is None:
+        if self.model is None:
             return {}
         return self._source(self.model) or {}
 

@@ -347,7 +347,8 @@ def step_of(model: keras.Model) -> InstalledStep:
 
 def newest_row(model: keras.Model) -> dict[str, float] | None:
     """The newest step's telemetry by column name, or None where there is none."""
-    return step_of(model).last_row or None
+    holder = keras_seams.holder_of(model)
+    return None if holder is None else holder.last_row or None
 
 
 def compile_with(model: keras.Model, base: StepPlan) -> InstalledStep:
