@@ -1,17 +1,16 @@
 """`tfrecipes train`: from the words of the command line to an exit code."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from tfrecipes.assemble.running import fit, surroundings
+from tfrecipes.assemble.beginning import surroundings
+from tfrecipes.assemble.running import run
 from tfrecipes.callbacks.resume import Preempted
 from tfrecipes.demo import digits
 from tfrecipes.recipe.recipe import Recipe
 from tfrecipes.runs.atomic import RunWriteError
-from tfrecipes.runs.folder import RunFolder, read_run
 from tfrecipes.training.archives import load_npz
 from tfrecipes.training.labels import split
 from tfrecipes.training.targets import TargetError, call_target, load_target
@@ -55,26 +54,25 @@ def train(
             f"target {target}: returns a model without data. Received: no data. Return "
             "(model, data), or name an .npz file with --data."
         )
-    folder = RunFolder.fresh(recipe.name) if out is None else RunFolder.open(out)
-    with contextlib.closing(folder):
-        try:
-            fit(
-                recipe,
-                model,
-                training,
-                validation_data=validation,
-                directory=folder,
-                verbose=verbose,
-                resume=resume,
-                precision=precision,
-            )
-        except Preempted as stop:
-            print(stop)
-            return Preempted.CODE
-        except RunWriteError as error:
-            print(error)
-            return 1
-        return int(read_run(folder.path).state.get("exit_code") or 0)
+    try:
+        return run(
+            recipe,
+            model,
+            training,
+            validation_data=validation,
+            directory=out,
+            verbose=verbose,
+            resume=resume,
+            precision=precision,
+        ).code
+    except Preempted as stop:
+        print(stop)
+        if out is None:
+            print(f"Say which run: --out {stop.run_folder}")
+        return Preempted.CODE
+    except RunWriteError as error:
+        print(error)
+        return 1
 
 
 def _target(target: str | None, recipe: Recipe) -> tuple[keras.Model, Any, Any]:

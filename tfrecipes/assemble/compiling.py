@@ -2,17 +2,18 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from tfrecipes.arithmetic import schedules
 from tfrecipes.arithmetic.precision import Precision
 from tfrecipes.arithmetic.smoothing import smoothed
+from tfrecipes.assemble.inferring import InferredLoss, leave_loss_open
 from tfrecipes.callbacks.averages import EMA, SWA
 from tfrecipes.callbacks.monitor import Monitor
 from tfrecipes.callbacks.resume import Resume
-from tfrecipes.callbacks.step import NONFINITE, TrainStep
+from tfrecipes.callbacks.step import TrainStep
 from tfrecipes.recipe.recipe import Recipe
 from tfrecipes.runs.folder import RunFolder
 from tfrecipes.step import optimizers
@@ -29,7 +30,6 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mix
 class Compiled:
     """What `compile` chose, for the summary and the run's files."""
 
-    loss: str
     smoothing: str
     precision: Precision
     jit: Jit
@@ -49,14 +49,23 @@ def compile(
         recipe: The recipe.
         model: A Keras model.
         total_steps: Optimizer steps of the whole run, >= 1.
-        loss: A Keras loss; None = the model adds its own by `add_loss`.
-        metrics: Keras metrics.
+        loss: A Keras loss; None = it is told from the first batch of the first `fit` with
+            `recipe.callbacks()`. Without labels the model's own losses are minimised.
+        metrics: Keras metrics; None beside an inferred loss: accuracy where there are classes.
         schedule: A Keras schedule instead of the recipe's.
 
     Returns:
         The model.
+
+    Raises:
+        ValueError: If the recipe cannot be had for this model, or over so many steps.
     """
-    per_epoch = -(-int(total_steps) // recipe.train.epochs)
+    if isinstance(total_steps, bool) or not isinstance(total_steps, int) or total_steps < 1:
+        raise ValueError(
+            "recipe.compile: `total_steps` must be a whole number >= 1. Received: "
+            f"total_steps={total_steps!r}. It is steps an epoch times epochs."
+        )
+    per_epoch = -(-total_steps // recipe.train.epochs)
     compile_model(recipe, model, total_steps, per_epoch, loss, metrics, schedule)
     return model
 
@@ -71,17 +80,25 @@ def callbacks(
         directory: The run's folder, with steps.csv, epochs.csv and checkpoints; None = no files.
     """
     folder = None if directory is None else RunFolder.take(directory)
-    found: list[keras.callbacks.Callback] = [*step_callbacks(recipe), Monitor(folder)]
-    if folder is not None and recipe.resume is not None:
-        found.append(Resume(folder.checkpoints_path, recipe.resume.every, recipe.resume.keep))
+    found: list[keras.callbacks.Callback] = [InferredLoss(), *step_callbacks(recipe)]
+    found.append(Monitor(folder))
+    if folder is not None and (resume := resume_callback(recipe, folder)) is not None:
+        found.append(resume)
     return found
+
+
+def resume_callback(recipe: Recipe, folder: RunFolder, pull_skipped: bool = True) -> Resume | None:
+    """The recipe's checkpoints in a run's folder, or None where they are off."""
+    table = recipe.resume
+    if table is None or table.every is None:
+        return None
+    return Resume(folder.checkpoints_path, table.every, table.keep, pull_skipped)
 
 
 def step_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
     step = recipe.step
-    found: list[keras.callbacks.Callback] = [
-        TrainStep(on_nonfinite=step.on_nonfinite, max_bad_steps=step.max_bad_steps)
-    ]
+    found: list[keras.callbacks.Callback] = []
+    found.append(TrainStep(on_nonfinite=_nonfinite(recipe), max_bad_steps=step.max_bad_steps))
     if recipe.ema is not None:
         found.append(EMA(recipe.ema.decay, recipe.ema.warmup))
     if recipe.swa is not None:
@@ -113,13 +130,15 @@ def compile_model(
             optimizer = LossScaleOptimizer(optimizer)
     jit = choose_jit(model, recipe.step.jit, shapes_vary)
     steps = recipe.step.steps_per_execution
-    model.compile(
-        optimizer=optimizer,
-        loss=loss,
-        metrics=metrics,
-        jit_compile=jit.value,
-        steps_per_execution=1 if steps == "auto" else steps,
-    )
+    # Keras's types know its defaults alone.
+    arguments: dict[str, Any] = {
+        "metrics": metrics,
+        "jit_compile": jit.value,
+        "steps_per_execution": 1 if steps == "auto" else steps,
+    }
+    model.compile(optimizer=optimizer, loss=loss, **arguments)
+    if loss is None:
+        leave_loss_open(model, arguments)
     compile_with(
         model,
         StepPlan(
@@ -132,7 +151,7 @@ def compile_model(
     )
     amount = recipe.loss.label_smoothing
     smoothing = smoothed(loss, amount).reason if amount and loss is not None else "off"
-    return Compiled("given", smoothing, chosen, jit)
+    return Compiled(smoothing, chosen, jit)
 
 
 def make_schedule(
@@ -159,11 +178,17 @@ def refuse_what_comes_later(recipe: Recipe) -> None:
             "schedule.peak_learning_rate: finding the rate is not in this version. "
             "Received: 'find'. Give a number, such as 3e-3."
         )
-    if recipe.step.on_nonfinite not in NONFINITE:
+    _nonfinite(recipe)
+
+
+def _nonfinite(recipe: Recipe) -> Literal["skip", "stop"]:
+    wanted = recipe.step.on_nonfinite
+    if wanted == "rewind":
         raise ValueError(
             "step.on_nonfinite: going back to an earlier step is not in this version. "
-            f"Received: {recipe.step.on_nonfinite!r}. Use 'skip' or 'stop'."
+            f"Received: {wanted!r}. Use 'skip' or 'stop'."
         )
+    return wanted
 
 
 def model_precision(recipe: Recipe, model: keras.Model) -> Precision:

@@ -21,7 +21,7 @@ def summary_of(
     data: Prepared,
     compiled: Compiled,
     precision: Precision,
-    loss_reason: str,
+    inferred_loss: str | None,
     folder: Path,
     notes: Sequence[str],
 ) -> Summary:
@@ -52,7 +52,8 @@ def summary_of(
         xla = "on" if model.jit_compile else "off"
     else:
         xla = compiled.jit.value
-    name = getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)
+    loss = getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)
+    precision_word, precision_reason = _word_and_reason(precision.reason)
     return Summary(
         model=model.name,
         trainable_parameters=_parameters(model.trainable_variables),
@@ -63,17 +64,17 @@ def summary_of(
         batch_size=data.batch_size,
         micro_batches=recipe.step.gradient_accumulation_steps,
         schedule=recipe.schedule.name,
-        peak_learning_rate=recipe.schedule.peak_learning_rate,  # pyright: ignore
+        peak_learning_rate=schedule["peak_learning_rate"],
         warmup_steps=schedule.get("warmup_steps"),
         end_learning_rate=schedule.get("end_learning_rate"),
-        precision=precision.policy,
-        precision_reason=precision.reason,
+        precision=precision_word or precision.policy,
+        precision_reason=precision_reason,
         optimizer=recipe.optimizer.name,
         weight_decay=recipe.optimizer.weight_decay,
         decayed_weights=decayed,
         excluded_weights=excluded,
         clip=recipe.step.global_clipnorm,
-        loss=f"{name} ({loss_reason})",
+        loss=str(loss) if inferred_loss is None else _in_brackets(inferred_loss),
         label_smoothing=compiled.smoothing,
         average=average,
         devices=_devices(),
@@ -82,6 +83,18 @@ def summary_of(
         directory=str(folder),
         notes=tuple(notes),
     )
+
+
+def _word_and_reason(sentence: str) -> tuple[str, str]:
+    """Halves of "float32: no accelerator was found"; an empty word where there is no colon."""
+    word, colon, reason = sentence.partition(": ")
+    return (word, reason) if colon else ("", sentence)
+
+
+def _in_brackets(sentence: str) -> str:
+    """The reason of an inferred loss behind it; of several outputs the sentence as it is."""
+    word, reason = _word_and_reason(sentence)
+    return f"{word} ({reason})" if word and ";" not in sentence else sentence
 
 
 def _parameters(variables: Sequence[keras.Variable]) -> int:

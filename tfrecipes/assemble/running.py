@@ -1,34 +1,40 @@
 """`fit` by a recipe: data, model, callbacks, files, and how a run ends."""
 
 import contextlib
+import functools
 import os
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from tfrecipes.arithmetic import precision as precisions
 from tfrecipes.arithmetic.precision import Precision
+from tfrecipes.assemble.beginning import (
+    Batch,
+    finished_run,
+    first_batch,
+    look_at,
+    made,
+    open_folder,
+    refuse_differing,
+    shown_again,
+)
 from tfrecipes.assemble.compiling import (
     compile_model,
-    model_precision,
     refuse_what_comes_later,
+    resume_callback,
     step_callbacks,
 )
 from tfrecipes.assemble.facts import summary_of
 from tfrecipes.callbacks.monitor import Monitor, found_in, swa_values
 from tfrecipes.callbacks.progress import Progress
 from tfrecipes.callbacks.resume import Preempted, Resume, position
-from tfrecipes.doctor import checks
 from tfrecipes.recipe import gallery
 from tfrecipes.recipe.durations import Duration
 from tfrecipes.recipe.recipe import Recipe
 from tfrecipes.runs.atomic import RunWriteError
-from tfrecipes.runs.folder import Run, RunFolder, read_run
-from tfrecipes.runs.restart import Restart, decide
+from tfrecipes.runs.folder import RunFolder, Status
+from tfrecipes.runs.restart import Restart
 from tfrecipes.step.installed import newest_row, step_of
 from tfrecipes.training import devices
 from tfrecipes.training.data import Understood, understand
@@ -38,7 +44,24 @@ from tfrecipes.views.report import write_report
 from tfrecipes.views.summary import print_summary
 
 
-def fit(
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        history: Keras's.
+        code: The exit code of DESIGN: 0, 4 not finite, 1 where the last checkpoint failed.
+    """
+
+    history: keras.callbacks.History
+    code: int
+
+
+def fit(recipe: Recipe, model: Any, data: Any, **arguments: Any) -> keras.callbacks.History:
+    """Train a model by a recipe; `Recipe.fit` has the arguments."""
+    return run(recipe, model, data, **arguments).history
+
+
+def run(
     recipe: Recipe,
     model: Any,
     data: Any,
@@ -46,7 +69,7 @@ def fit(
     epochs: int | None = None,
     loss: Any = None,
     metrics: Any = None,
-    directory: str | os.PathLike[str] | RunFolder | None = None,
+    directory: str | os.PathLike[str] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     class_weight: Mapping[int, float] | None = None,
     sample_weight: Any = None,
@@ -54,8 +77,8 @@ def fit(
     verbose: Any = "auto",
     resume: str = "auto",
     precision: Precision | None = None,
-) -> keras.callbacks.History:
-    """Train a model by a recipe; `Recipe.fit` has the arguments.
+) -> Outcome:
+    """Train a model by a recipe, as the command line does.
 
     `resume` is the command line's: "auto" goes on in a folder that the caller named, "never"
     refuses it, "must" requires it. In a folder that nobody named nothing is ever resumed.
@@ -65,101 +88,25 @@ def fit(
         recipe = recipe.replace(**{"train.epochs": epochs})
     refuse_what_comes_later(recipe)
     given = understand(data, sample_weight)
-    validation = _validation(validation_data)
-    folder, restart = _folder(recipe, directory, resume)
+    validation = (
+        None if validation_data is None else understand(validation_data, where="validation_data")
+    )
+    if over := finished_run(directory):
+        refuse_differing(recipe, over, resume)
+        model, _ = made(recipe, model, precision)
+        if not model.built:
+            model(first_batch(given)[1][0])
+        print(f"{directory}: this run is finished; nothing was changed.")
+        return Outcome(shown_again(over, model), 0)
+    folder, restart = open_folder(recipe, directory, resume)
     with contextlib.ExitStack() as stack:
-        if not isinstance(directory, RunFolder):
-            stack.callback(folder.close)
+        stack.callback(folder.close)
         stack.callback(folder.remove_if_unused)
-        model, chosen = _made(recipe, model)
-        precision = precision or chosen
-        if restart is Restart.FINISHED:
-            return _finished_already(folder, model)
-        return _Run(recipe, model, given, validation, folder, restart, precision).train(
-            loss=loss,
-            metrics=metrics,
-            callbacks=callbacks,
-            class_weight=class_weight,
-            steps_per_epoch=steps_per_epoch,
-            verbose=verbose,
+        model, precision = made(recipe, model, precision)
+        one = _Run(recipe, model, given, validation, folder, restart, precision)
+        return one.train(
+            validation_data, loss, metrics, callbacks, class_weight, steps_per_epoch, verbose
         )
-
-
-def _folder(
-    recipe: Recipe, directory: str | os.PathLike[str] | RunFolder | None, resume: str
-) -> tuple[RunFolder, Restart]:
-    if directory is None:
-        decide(None, {}, resume)
-        return RunFolder.fresh(recipe.name), Restart.BEGIN
-    folder = directory if isinstance(directory, RunFolder) else RunFolder.open(directory)
-    found: Run | None = read_run(folder.path) if folder.holds_run else None
-    try:
-        return folder, decide(found, tomllib.loads(gallery.show(recipe)), resume)
-    except ValueError:
-        folder.close()
-        raise
-
-
-def _made(recipe: Recipe, model: Any) -> tuple[keras.Model, Precision]:
-    """The model, made under the recipe's seed, precision and strategy where it is a function."""
-    if isinstance(model, keras.Model):
-        return model, model_precision(recipe, model)
-    if not callable(model):
-        raise ValueError(
-            "recipe.fit: `model` must be a Keras model or a function that makes one. "
-            f"Received: model={model!r}."
-        )
-    with surroundings(recipe) as precision:
-        made = model()
-    if not isinstance(made, keras.Model):
-        raise ValueError(
-            "recipe.fit: the function must return a Keras model. "
-            f"Received: {type(made).__name__} from {getattr(model, '__name__', model)!r}."
-        )
-    return made, precision
-
-
-@contextlib.contextmanager
-def surroundings(recipe: Recipe) -> Iterator[Precision]:
-    """Seed, precision policy and strategy of a recipe, while a model is made."""
-    before = keras.config.dtype_policy()
-    keras.utils.set_random_seed(recipe.train.seed)
-    if recipe.train.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    precision = precisions.set_precision(recipe.step.precision)
-    strategy = devices.resolve(recipe.train.devices)
-    try:
-        with strategy.scope() if strategy is not None else contextlib.nullcontext():
-            yield precision
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _validation(validation_data: Any) -> Any:
-    if validation_data is None:
-        return None
-    seen = understand(validation_data, where="validation_data")
-    if seen.kind != "arrays":
-        return validation_data
-    checks.look_once(seen.x, seen.y, seen.sample_weight, where="validation_data")
-    return validation_data
-
-
-def _finished_already(folder: RunFolder, model: keras.Model) -> keras.callbacks.History:
-    """Say that the run is over, and give back its model and History; no file is touched."""
-    print(f"{folder.path}: this run is finished; nothing was changed.")
-    run = read_run(folder.path)
-    if folder.model_path.exists():
-        trained = keras.saving.load_model(folder.model_path, compile=False)
-        if not model.built and trained.built:
-            model.build(trained.input_shape)
-        model.set_weights(trained.get_weights())
-    history = keras.callbacks.History()
-    history.set_model(model)
-    history.history = {name: [float(v) for v in values] for name, values in run.epochs.items()}
-    history.epoch = list(range(len(next(iter(history.history.values()), []))))
-    model.history = history
-    return history
 
 
 class _Run:
@@ -170,7 +117,7 @@ class _Run:
         recipe: Recipe,
         model: keras.Model,
         given: Understood,
-        validation: Any,
+        validation: Understood | None,
         folder: RunFolder,
         restart: Restart,
         precision: Precision,
@@ -186,37 +133,45 @@ class _Run:
 
     def train(
         self,
+        validation_data: Any,
         loss: Any,
         metrics: Any,
         callbacks: Sequence[keras.callbacks.Callback],
         class_weight: Mapping[int, float] | None,
         steps_per_epoch: int | None,
         verbose: Any,
-    ) -> keras.callbacks.History:
-        recipe, model, given = self.recipe, self.model, self.given
-        self._build()
+    ) -> Outcome:
+        recipe, model = self.recipe, self.model
+        if not model.built:
+            # Its variables, so that the summary can count them.
+            model(self._first_batch[0])
         loss, metrics, loss_reason = self._loss_and_metrics(loss, metrics)
-        if given.kind == "arrays":
-            self._look_once(loss)
-        data = prepared(
-            given,
-            batch_size=recipe.train.batch_size,
-            seed=recipe.train.seed,
-            steps_per_epoch=steps_per_epoch,
-            class_weight=class_weight,
-            start=self._start_step,
-        )
-        total = data.steps_per_epoch * recipe.train.epochs
+        look_at(self.given, model, loss)
+        if self.validation is not None:
+            look_at(self.validation, model, loss, "validation_data")
+        data = self._prepared(class_weight, steps_per_epoch)
         compiled = compile_model(
             recipe,
             model,
-            total,
+            data.steps_per_epoch * recipe.train.epochs,
             data.steps_per_epoch,
             loss,
             metrics,
             shapes_vary=data.shapes_vary,
         )
-        ours, monitor, resume = self._callbacks(data, verbose)
+        monitor, resume = Monitor(self.folder), self._resume(data)
+        progress = None if verbose == 0 else Progress(source=newest_row)
+        ours = [
+            one
+            for one in (
+                *step_callbacks(recipe),
+                monitor,
+                *self._best_and_early_stopping(),
+                resume,
+                progress,
+            )
+            if one is not None
+        ]
         self._begin_files()
         if verbose != 0:
             print_summary(
@@ -231,70 +186,50 @@ class _Run:
                     notes=self.notes,
                 )
             )
+        # Keras's types know its defaults alone.
+        arguments: dict[str, Any] = {"verbose": 0}
+        if self.validation is not None and self.validation.kind == "arrays":
+            arguments["validation_batch_size"] = recipe.train.batch_size
         try:
             history = model.fit(
                 data.source,
                 epochs=recipe.train.epochs,
                 shuffle=False,  # the order is ours, or the stream's own
                 steps_per_epoch=data.steps_per_epoch if data.is_endless else None,
-                validation_data=self.validation,
-                validation_batch_size=self._validation_batch_size(),
-                class_weight=data.class_weight,
+                validation_data=validation_data,
                 callbacks=[*ours, *callbacks],
-                verbose=0,
+                **arguments,
             )
-        except Preempted as stop:
-            self._end("preempted", Preempted.CODE, str(stop), monitor)
-            raise
         except BaseException as error:
-            self._end("stopped", 1, f"{type(error).__name__}: {error}", monitor)
+            self._broken_off(error, monitor, resume, progress)
             raise
-        stopped = step_of(model).stopped
-        self._save_model()
-        if swa := swa_values(history):
-            self.folder.amend_last_epoch(swa)
-        code = 4 if stopped else 1 if resume is not None and resume.last_save_failed else 0
-        self._end("stopped" if stopped else "finished", code, stopped, monitor)
-        return history
+        return self._ended(history, monitor, resume, verbose)
 
     # -- before ----------------------------------------------------------------------------------
 
-    def _build(self) -> None:
-        """Make the variables of a model that has none, so that the summary can count them."""
-        if self.given.kind != "arrays" or self.model.built:
-            return
-        first = keras.tree.map_structure(lambda a: tf.convert_to_tensor(a[:1]), self.given.x)
-        self.model(first)
+    @functools.cached_property
+    def _first_batch(self) -> Batch:
+        self.given, batch = first_batch(self.given)
+        return batch
 
-    def _loss_and_metrics(self, loss: Any, metrics: Any) -> tuple[Any, Any, str]:
-        labels = self._labels()
-        reason = "given"
-        if loss is None and labels is not None:
-            loss, reason = infer_loss(labels, self.model)
-        if metrics is None and labels is not None and loss is not None:
+    def _loss_and_metrics(self, loss: Any, metrics: Any) -> tuple[Any, Any, str | None]:
+        reason = None
+        if loss is None:
+            loss, reason = infer_loss(self._first_batch[1], self.model)
+        if metrics is None and loss is not None:
             metrics = infer_metrics(loss)
         return loss, metrics, reason
 
-    def _labels(self) -> Any:
-        """Labels to infer a loss from: all of them for arrays, one batch's for a stream."""
-        if self.given.kind == "arrays":
-            return self.given.y
-        if self.given.kind == "generator":
-            return None
-        batch = next(iter(self.given.x)) if self.given.kind != "PyDataset" else self.given.x[0]
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            return None
-        return keras.tree.map_structure(np.asarray, batch[1])
-
-    def _look_once(self, loss: Any) -> None:
-        model = self.model
-        checks.look_once(
-            self.given.x,
-            self.given.y,
-            self.given.sample_weight,
-            input_shapes=getattr(model, "input_shape", None) if model.built else None,
-            output_shape=getattr(model, "output_shape", None) if model.built else None,
-            loss=loss,
+    def _prepared(
+        self, class_weight: Mapping[int, float] | None, steps_per_epoch: int | None
+    ) -> Prepared:
+        return prepared(
+            self.given,
+            batch_size=self.recipe.train.batch_size,
+            seed=self.recipe.train.seed,
+            steps_per_epoch=steps_per_epoch,
+            class_weight=class_weight,
+            start=self._start_step,
         )
 
     def _start_step(self, steps_per_epoch: int) -> int:
@@ -303,31 +238,8 @@ class _Run:
         at = position(self.folder.checkpoints_path)
         return 0 if at is None else at[0] * steps_per_epoch + at[1]
 
-    def _validation_batch_size(self) -> int | None:
-        arrays = (
-            self.validation is not None
-            and understand(self.validation, where="validation_data").kind == "arrays"
-        )
-        return self.recipe.train.batch_size if arrays else None
-
-    def _callbacks(
-        self, data: Prepared, verbose: Any
-    ) -> tuple[list[keras.callbacks.Callback], Monitor, Resume | None]:
-        recipe = self.recipe
-        monitor, resume = Monitor(self.folder), None
-        found = [*step_callbacks(recipe), monitor]
-        found += self._best_and_early_stopping()
-        if recipe.resume is not None:
-            resume = Resume(
-                self.folder.checkpoints_path,
-                recipe.resume.every,
-                recipe.resume.keep,
-                pull_skipped=not data.starts_where_told,
-            )
-            found.append(resume)
-        if verbose != 0:
-            found.append(Progress(source=newest_row))
-        return found, monitor, resume
+    def _resume(self, data: Prepared) -> Resume | None:
+        return resume_callback(self.recipe, self.folder, pull_skipped=not data.starts_where_told)
 
     def _best_and_early_stopping(self) -> list[keras.callbacks.Callback]:
         train = self.recipe.train
@@ -358,7 +270,52 @@ class _Run:
             )
         return found
 
-    # -- files -----------------------------------------------------------------------------------
+    # -- after -----------------------------------------------------------------------------------
+
+    def _broken_off(
+        self,
+        error: BaseException,
+        monitor: Monitor,
+        resume: Resume | None,
+        progress: Progress | None,
+    ) -> None:
+        """Keras told no callback that training is over: files and signals are put right here."""
+        if progress is not None:
+            progress.close()
+        if resume is not None:
+            resume.release()
+        step_of(self.model).finished()
+        monitor.close()
+        if isinstance(error, Preempted):
+            error.run_folder = self.folder.path
+            status, code, reason = "preempted", Preempted.CODE, str(error)
+        else:
+            status, code, reason = "stopped", 1, f"{type(error).__name__}: {error}"
+        try:
+            self._end(status, code, reason)
+        except (RunWriteError, OSError) as unwritten:
+            # What is raised is why training ended, not this.
+            print(f"{self.folder.path}: the end of the run could not be written. {unwritten}")
+
+    def _ended(
+        self,
+        history: keras.callbacks.History,
+        monitor: Monitor,
+        resume: Resume | None,
+        verbose: Any,
+    ) -> Outcome:
+        stopped = step_of(self.model).stopped
+        self._save_model()
+        if swa := swa_values(history):
+            self.folder.amend_last_epoch(swa)
+        code = 4 if stopped else 1 if resume is not None and resume.last_save_failed else 0
+        self._end("stopped" if stopped else "finished", code, stopped)
+        if verbose != 0:
+            for finding in monitor.findings:
+                print(f"{finding.severity}: {finding.evidence} {finding.cause} {finding.advice}")
+            print(f"Model       {self.folder.model_path}")
+            print(f"Report      {self.folder.report_path}")
+        return Outcome(history, code)
 
     def _begin_files(self) -> None:
         self.folder.write_recipe(gallery.show(self.recipe))
@@ -379,10 +336,10 @@ class _Run:
             partial.unlink(missing_ok=True)
             raise RunWriteError(self.folder.model_path, error) from error
 
-    def _end(self, status: Any, code: int, reason: str | None, monitor: Monitor) -> None:
+    def _end(self, status: Status, code: int, reason: str | None) -> None:
         folder = self.folder
-        folder.write_state(status, len(self.model.history.epoch), code, reason)
+        history = getattr(self.model, "history", None)  # without epochs where `fit` was refused
+        folder.write_state(status, len(getattr(history, "epoch", ())), code, reason)
         if status != "finished":
-            monitor.close()
             folder.write_findings(found_in(folder, step_of(self.model).stopped))
         write_report(folder.path)

@@ -26,6 +26,7 @@ class Preempted(SystemExit):
         super().__init__(self.CODE)
         self.signal = name
         self.path = path
+        self.run_folder: Path | None = None  # told by `recipe.fit`
 
     def __str__(self) -> str:
         kept = f"saved in {self.path}" if self.path else "not saved"
@@ -74,6 +75,7 @@ class Resume(StepCallback):
         # Data that a resumed fit hands over from their start must be read past what was done;
         # `recipe.fit` begins its data at the right step instead.
         self._pull_skipped = pull_skipped
+        self._handlers: dict[int, Any] = {}
         self._found: checkpoint.Checkpoint | None = None
         self.last_save_failed = False
 
@@ -120,7 +122,7 @@ class Resume(StepCallback):
         keras_seams.begin_at(self.model, int(found.meta["epoch"]))
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._handlers = {}
+        self.release()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._on_signal)
@@ -217,7 +219,7 @@ class Resume(StepCallback):
         return path
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._restore_handlers()
+        self.release()
         keras_seams.begin_at(self.model, None)
         super().on_train_end(logs)
         if not self.step.stopped:
@@ -226,8 +228,9 @@ class Resume(StepCallback):
     # -- signals -------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        if self._signal is not None:
-            self._restore_handlers()
+        # A `fit` that was left by an exception has told no callback; its handlers stand until now.
+        if self._signal is not None or keras_seams.fit_iterator(self.model) is None:
+            self.release()
             os.kill(os.getpid(), number)
             return
         self._signal = signal.Signals(number).name
@@ -236,11 +239,12 @@ class Resume(StepCallback):
     def _end_by_signal(self, saved: bool = False) -> None:
         name, self._signal = self._signal or "", None
         path = self.directory if saved else self.save(self._epoch, self._calls)
-        self._restore_handlers()
+        self.release()
         self.step.finished()
         raise Preempted(name, path)
 
-    def _restore_handlers(self) -> None:
+    def release(self) -> None:
+        """Give SIGINT and SIGTERM back to whom they belonged, as the end of training does."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}

@@ -5,19 +5,17 @@ import io
 import json
 import os
 import re
-import shutil
 import tomllib
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from tfrecipes.runs.atomic import RunWriteError, write_atomically
 from tfrecipes.runs.environment import collect_environment
+from tfrecipes.runs.held import LOCK, let_go, locked, make, unusable
 from tfrecipes.runs.steps import StepsFile, read_table
 
 Status = Literal["running", "finished", "stopped", "preempted"]
@@ -26,13 +24,9 @@ STATUSES: tuple[Status, ...] = ("running", "finished", "stopped", "preempted")
 RECIPE, ENVIRONMENT, STATE = "recipe.toml", "environment.json", "state.json"
 STEPS, EPOCHS, FINDINGS = "steps.csv", "epochs.csv", "findings.json"
 _FILES = (RECIPE, ENVIRONMENT, STATE, STEPS, EPOCHS, FINDINGS)
-_LOCK = ".lock"
 
 # A folder's file may come from anywhere; none of the small ones has business being larger.
 _MOST_BYTES = 64 * 2**20
-
-# The lock of each folder that this process opened last, by real path, as long as it lives.
-_HELD: weakref.WeakValueDictionary[str, FileLock] = weakref.WeakValueDictionary()
 
 _READING_FAULTS = (OSError, ValueError)  # UnicodeDecodeError, JSON and TOML errors are ValueErrors
 
@@ -53,10 +47,10 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock = _locked(self.path)
+        self._lock = locked(self.path)
         self.holds_run = any((self.path / name).exists() for name in _FILES)
         self._epochs: list[dict[str, float]] | None = None
-        self._is_fresh = False
+        self._made: list[Path] = []  # folders that were not there before, the innermost first
 
     @classmethod
     def fresh(cls, name: str, root: str | os.PathLike[str] = "runs") -> "RunFolder":
@@ -76,7 +70,7 @@ class RunFolder:
                 f"Received: name={name!r}."
             )
         root = Path(root)
-        _make(root)
+        made = make(root)
         pattern = re.compile(re.escape(name) + r"-(\d{1,9})")
         taken = (pattern.fullmatch(entry.name) for entry in root.iterdir())
         number = max((int(match[1]) for match in taken if match), default=0)
@@ -88,9 +82,9 @@ class RunFolder:
             except FileExistsError:  # another run took the number in this moment
                 continue
             except OSError as error:
-                raise _unusable(path, error) from error
+                raise unusable(path, error) from error
             folder = cls(path)
-            folder._is_fresh = True
+            folder._made = [path, *made]
             return folder
 
     @classmethod
@@ -100,8 +94,10 @@ class RunFolder:
         Raises:
             ValueError: If it is a file, cannot be made or written, or another run is in it.
         """
-        _make(Path(path))
-        return cls(path)
+        made = make(Path(path))
+        folder = cls(path)
+        folder._made = made
+        return folder
 
     @classmethod
     def take(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -110,9 +106,7 @@ class RunFolder:
         A `fit` that was interrupted, in a notebook say, never told its callbacks, and a traceback
         that is still shown keeps them alive. Another process's run is refused as by `open`.
         """
-        earlier = _HELD.pop(os.path.realpath(path), None)
-        if earlier is not None:
-            earlier.release(force=True)
+        let_go(path)
         return cls.open(path)
 
     def close(self) -> None:
@@ -120,10 +114,16 @@ class RunFolder:
         self._lock.release()
 
     def remove_if_unused(self) -> None:
-        """Removes a folder that `fresh` made and nothing was written into: the run never began."""
-        if self._is_fresh and not any((self.path / name).exists() for name in _FILES):
-            self.close()
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Removes a folder that was made here and nothing was written into: no run began in it."""
+        if not self._made:
+            return
+        self.close()
+        if {entry.name for entry in self.path.iterdir()} <= {LOCK}:
+            (self.path / LOCK).unlink(missing_ok=True)
+            for made in self._made:
+                if any(made.iterdir()):
+                    break  # another run's
+                made.rmdir()
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -356,45 +356,6 @@ def _table(path: Path, problems: list[str]) -> dict[str, np.ndarray]:
     except _READING_FAULTS as error:
         problems.append(_unreadable(path.name, error))
         return {}
-
-
-def _unusable(path: Path, error: OSError) -> ValueError:
-    return ValueError(
-        f"run folder: a run must be able to write its folder ({error.strerror or error}). "
-        f"Received: directory={str(path)!r}. Name another one."
-    )
-
-
-def _make(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise ValueError(
-            f"run folder: must be a folder, and it is a file. Received: directory={str(path)!r}. "
-            "Name another one."
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(path, error) from error
-
-
-def _locked(path: Path) -> FileLock:
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"run folder: a run must be able to write its folder. Received: directory={str(path)!r}. "
-            "Name another one, or change its permissions."
-        )
-    lock = FileLock(path / _LOCK, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(
-            f"run folder: another run is writing in it. Received: directory={str(path)!r}. "
-            "Wait for its end, or name another folder."
-        ) from error
-    except OSError as error:
-        raise _unusable(path, error) from error
-    _HELD[os.path.realpath(path)] = lock
-    return lock
 
 
 __all__ = ["STATUSES", "Run", "RunFolder", "RunWriteError", "Status", "StepsFile", "read_run"]

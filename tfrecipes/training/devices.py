@@ -28,7 +28,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def resolve(devices: str = "auto") -> tf.distribute.Strategy | None:
+def resolve(devices: int | str = "auto") -> tf.distribute.Strategy | None:
     """Turn a recipe's `train.devices` into a strategy to make the model in.
 
     Args:

@@ -57,7 +57,8 @@ class PlainDisplay:
         self._file = file
 
     def show(self, moment: Moment) -> None:
-        self.line(str(moment))
+        if moment.parts:  # a line stays: it must have something to say
+            self.line(str(moment))
 
     def line(self, text: str) -> None:
         print(text, file=self._file, flush=True)
