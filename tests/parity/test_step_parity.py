@@ -174,8 +174,8 @@ def test_fifty_updates_with_clip_decay_and_exclusion_are_torchs(callbacks):
             step += 1
         losses.append(np.mean(seen))
     assert clipped > 3
-    # 1e-6 of the norm is the division by norm + 1e-6 in torch's clip; the rest is 50 roundings.
-    assert distance(net.get_weights(), twin.as_keras()) < 1e-5
+    # Measured 5e-7; torch's clip divides by norm + 1e-6.
+    assert distance(net.get_weights(), twin.as_keras()) < 2e-6
     np.testing.assert_allclose(history["loss"], losses, rtol=1e-5)
     assert history["grad_norm"][-1] == pytest.approx(float(norm), rel=1e-4)
 
@@ -199,8 +199,8 @@ def test_ema_without_warmup_is_timms_model_ema_v3_with_batch_norm_along():
             sgd.step()
             _biased(twin.norm, len(xb))
             ema.update(twin)
-    # The model holds the average; float32 through BatchNorm and 12 steps.
-    assert distance(net.get_weights(), ema.module.as_keras()) < 2e-5
+    # The model holds the average. Measured 7e-7: float32 through BatchNorm and 12 steps.
+    assert distance(net.get_weights(), ema.module.as_keras()) < 3e-6
 
 
 def _biased(norm, samples):
@@ -253,7 +253,7 @@ def test_swa_is_torchs_averaged_model_swalr_and_update_bn(size):
         unbiased = np.mean([h.var(0, ddof=1) for h in hidden], 0)
         np.testing.assert_allclose(theirs[5], unbiased, rtol=1e-3)
         theirs[5] = np.mean([h.var(0) for h in hidden], 0)
-    assert distance(ours, theirs) < 2e-4  # momentum .9 through BatchNorm, 12 steps at .03
+    assert distance(ours, theirs) < 1e-5  # measured 3e-6: momentum through BatchNorm, 15 steps
 
 
 def test_swas_running_mean_is_averaged_models_on_one_trajectory():

@@ -233,9 +233,10 @@ def test_a_rate_that_a_callback_sets_reaches_through_a_loss_scale_wrapper(wrappe
 
 
 @either_step
-def test_those_callbacks_refuse_a_schedule_by_kerass_sentence(ours):
+def test_a_rate_that_a_callback_sets_beside_a_schedule_is_refused(ours):
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
-    with pytest.raises(TypeError, match="created with a `LearningRateSchedule`"):
+    # Keras's sentence in a stock step; ours may come before it.
+    with pytest.raises((TypeError, ValueError), match=r"[Ss]chedule"):
         program(sgd(tfr.WarmupConstant(0.1)), [scheduler, *ours()])
 
 

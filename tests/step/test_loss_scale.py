@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tfrecipes as tfr
 from tests import tiny
@@ -276,8 +278,8 @@ class Overflows(keras.layers.Layer):
         return _gradient_times(x, tf.where(marked, INF, 1.0))
 
 
-def marked_model():
-    keras.config.set_dtype_policy("mixed_float16")
+def marked_model(policy="mixed_float16"):
+    keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
     inputs = keras.Input((tiny.FEATURES,))
     x = keras.layers.Dense(4, name="first")(inputs[:, 1:])
@@ -326,6 +328,47 @@ def test_a_skipped_step_advances_neither_iterations_nor_schedule_nor_average(wra
     want = (*other.state.averages, *runs[1][1].inner_optimizer.variables)
     for p, q in zip(have, want, strict=True):
         assert np.array_equal(p.numpy(), q.numpy())
+
+
+def test_any_pattern_of_bad_steps_is_as_if_they_had_not_been():
+    size, batches = 8, 6
+    # In float16 a smaller scale leaves fewer bits to gradients below 6e-5; in float32 none is lost.
+    net = marked_model("float32")
+    optimizer = tfr.LossScaleOptimizer(
+        tfr.AdamW(tfr.WarmupCosine(0.1, 5, warmup_steps=1), global_clipnorm=0.05),
+        initial_scale=2.0**10,
+        dynamic_growth_steps=2,
+    )
+    net.compile(optimizer, tiny.loss())
+    net.build((None, tiny.FEATURES))
+    optimizer.build(net.trainable_variables)
+    variables = [*net.variables, *optimizer.variables]
+    start = [v.numpy() for v in variables]
+
+    def run(data):
+        for v, value in zip(variables, start, strict=True):
+            v.assign(value)
+        net.fit(*data, batch_size=size, shuffle=False, verbose=0, callbacks=[tfr.TrainStep()])
+        kept = (*net.variables, *optimizer.inner_optimizer.variables)
+        return [v.numpy() for v in kept], scale_of(optimizer), int(optimizer.overflow_count)
+
+    @settings(deadline=None, max_examples=15)
+    @given(bad=st.sets(st.integers(0, batches - 1), max_size=batches - 1))
+    def holds(bad):
+        x, y = marked_data(bad, batches, size)
+        ok = [b not in bad for b in range(batches)]
+        after, scale, overflows = run((x, y))
+        without, *_ = run((x[np.repeat(ok, size)], y[np.repeat(ok, size)]))
+        for p, q in zip(after, without, strict=True):
+            np.testing.assert_array_equal(p, q)
+        want, good = 2.0**10, 0
+        for good_step in ok:
+            good = good + 1 if good_step else 0
+            want = want / 2 if not good_step else want * 2 if good == 2 else want
+            good %= 2
+        assert (scale, overflows) == (want, len(bad))
+
+    holds()
 
 
 @pytest.mark.parametrize("cut", [tfr.MicroBatch(8), tfr.GradientAccumulation(2)])
