@@ -1,5 +1,8 @@
 """Resume: a run that was cut anywhere goes on to the same bits."""
 
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ class Cut(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def run(directory, callbacks=(), epochs=3, optimizer=None):
+def run(directory, callbacks=(), epochs=3, optimizer=None, **arguments):
     net = tiny.model()
     net.compile(optimizer or tfr.AdamW(1e-2), tiny.loss(), metrics=["accuracy"])
     x, y = tiny.data(96)
@@ -40,6 +43,7 @@ def run(directory, callbacks=(), epochs=3, optimizer=None):
             tfr.Resume(directory / "checkpoints", every="1"),
             *callbacks,
         ],
+        **arguments,
     )
     return net, history
 
@@ -71,9 +75,6 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
     class Signals(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 1:
-                import os
-                import signal
-
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Preempted) as stopped:
@@ -85,6 +86,30 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
     assert all(
         np.array_equal(a, b) for a, b in zip(tiny.weights(whole), tiny.weights(again), strict=True)
     )
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_test_batch_end", "on_epoch_end"])
+def test_a_signal_between_steps_leaves_the_next_epochs_metrics_alone(tmp_path, hook):
+    def signals(number, logs=None):
+        if hook != "on_epoch_begin" or number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    validation = {"validation_data": tiny.data(32, seed=1)}
+    _, history = run(tmp_path / "whole", **validation)
+    cut = keras.callbacks.Callback()
+    setattr(cut, hook, signals)
+    with pytest.raises(Preempted):
+        run(tmp_path / "cut", [cut], **validation)
+    _, rest = run(tmp_path / "cut", **validation)
+    assert rest.history == history.history
+
+
+def test_handlers_of_a_fit_that_was_left_give_a_signal_back(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [Cut(1)])
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_later_fit_runs_its_own_epochs(tmp_path):

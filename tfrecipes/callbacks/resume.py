@@ -138,6 +138,9 @@ class Resume(StepCallback):
         run_state.restore(self.model, step, found.arrays)
         step.rows_restored(int(local(step.state.attempts)), found.meta["last_row"])
         done = int(found.meta["steps"])
+        if done == 0:
+            # Saved between two epochs: what the metrics held was the one before's, or validation's.
+            self.model.reset_metrics()
         self._calls, rest = divmod(done, self.model.steps_per_execution)
         if rest:
             raise ValueError(

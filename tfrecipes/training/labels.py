@@ -39,6 +39,8 @@ def split(
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
         raise ValueError(f"split: `share` must be between 0 and 1. Received: share={share!r}.")
     samples = count(x, y)
+    if samples == 0:
+        raise ValueError("data: there must be samples. Received: arrays with 0 rows.")
     held_out = round(share * samples)
     if not 0 < held_out < samples:
         raise ValueError(
