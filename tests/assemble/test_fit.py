@@ -1,7 +1,10 @@
 """`recipe.fit`: whatever it is given, one run, one folder, and the same bits each time."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -11,6 +14,7 @@ import tensorflow as tf
 
 import tfrecipes as tfr
 from tests import tiny
+from tests.contracts.tree import ROOT
 from tfrecipes.assemble import running
 from tfrecipes.runs.folder import read_run
 from tfrecipes.views.report import write_report
@@ -290,6 +294,36 @@ def test_sixteen_bits_train_a_model_that_is_made_by_a_function(precision, policy
     assert keras.config.dtype_policy().name == "float32"
     with open(tmp_path / "run" / "environment.json") as file:
         assert json.load(file)["precision"] == policy
+
+
+LOAD = """
+import sys
+import tfrecipes
+import keras
+
+model = keras.saving.load_model(sys.argv[1])
+scaler = model.optimizer
+assert isinstance(scaler, tfrecipes.LossScaleOptimizer), scaler
+print(keras.config.dtype_policy().name, int(scaler.inner_optimizer.iterations), float(scaler.dynamic_scale))
+print(sum(float(keras.ops.sum(keras.ops.abs(v))) for v in scaler.inner_optimizer.variables[2:]) > 0)
+"""
+
+
+def test_a_float16_model_loads_in_a_new_process_with_its_optimizer(tmp_path):
+    def build():
+        return keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+
+    recipe = RECIPE.replace(**{"step.precision": "float16", "train.epochs": 1})
+    fit(build, recipe=recipe, directory=tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", LOAD, tmp_path / "run" / "model.keras"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["float32", "3", "32768.0", "True"]
 
 
 def test_sixteen_bits_on_a_float32_model_are_refused_with_both_ways_out():
