@@ -22,3 +22,4 @@ docs: # every example in the README and in the docstrings runs
 
 bench: # each prints its table and writes the JSON that the docs include
 	set -e; for claim in benchmarks/[a-z]*.py; do $(PYTHON) "$$claim"; done
+	$(PYTHON) docs/write_results.py
