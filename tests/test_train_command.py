@@ -26,10 +26,11 @@ def make():
 def place(tmp_path):
     (tmp_path / "target.py").write_text(TARGET)
     x, y = np.arange(24, dtype="float32").reshape(12, 2), np.arange(12) % 3
-    archives = {  # the target's model takes 8 features, which nobody asks before
+    archives = {
         "empty": (x[:0], y[:0]),
         "nan": (np.where(x == 5, np.nan, x), y),
         "lengths": (x, y[:5]),
+        "other": (x, y),
     }
     for name, (a, b) in archives.items():
         np.savez(tmp_path / f"{name}.npz", x_train=a, y_train=b)
@@ -130,6 +131,7 @@ def test_bad_input_of_a_process_is_one_line_and_2(place):
 BAD = {
     "empty data": (["target.py:make", "--data", "empty.npz"], "there must be samples"),
     "lengths": (["target.py:make", "--data", "lengths.npz"], "same number of rows"),
+    "data for another net": (["--data", "other.npz"], "Name a target"),
     "unreadable data": (["target.py:make", "--data", "text.npz"], "must be a .npz file"),
     "missing data": (["target.py:make", "--data", "none.npz"], "there is no such file"),
     "labels out of range": (["bad.py:labels"], "labels must be from 0 to 2"),

@@ -90,3 +90,10 @@ def test_class_weights_refuse_in_a_sentence(y, weights, sample_weight, sentence)
     with pytest.raises(ValueError, match=sentence) as caught:
         class_weights(y, weights, sample_weight)
     assert "\n" not in str(caught.value)
+
+
+def test_data_made_from_the_same_seed_are_split_at_random_all_the_same():
+    x = np.random.default_rng(0).random(1000)
+    (train, _), (held_out, _) = split(x, share=0.2, seed=0)
+    # The mean of 200 uniform numbers: 5 standard errors are 0.1.
+    assert abs(held_out.mean() - train.mean()) < 0.1

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfrecipes.assemble.beginning import surroundings
 from tfrecipes.assemble.running import run
@@ -49,6 +50,8 @@ def train(
         model, training, validation = _target(target, recipe)
         if data is not None:
             training, validation = _archive(data, recipe)
+            if target is None:
+                _refuse_other_than_digits(model, training[0])
     if training is None:
         raise TargetError(
             f"target {target}: returns a model without data. Received: no data. Return "
@@ -82,6 +85,16 @@ def _target(target: str | None, recipe: Recipe) -> tuple[keras.Model, Any, Any]:
         return digits.model(), training, validation
     made = call_target(load_target(target), target)
     return made.model, made.data, made.validation_data
+
+
+def _refuse_other_than_digits(model: keras.Model, x: np.ndarray) -> None:
+    wanted = model.input_shape[1:]
+    if x.shape[1:] != wanted:
+        raise TargetError(
+            "--data: without a target the demo's net is trained, which takes digits of shape "
+            f"{wanted}. Received: x_train of shape {x.shape}. Name a target, such as "
+            "path/file.py:function."
+        )
 
 
 def _archive(path: Path, recipe: Recipe) -> tuple[Any, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from tfrecipes.training.data import count
 
+_SPLIT = 0x5B117  # tells this stream of numbers from others of the same seed
+
 
 def split(
     x: Any, y: Any = None, share: float = 0.1, seed: int = 0
@@ -47,7 +49,10 @@ def split(
             f"split: both parts must have samples. Received: {samples} samples and share={share!r}."
             " Give more data, or validation data of their own."
         )
-    draws = np.random.Generator(np.random.PCG64(seed)).random(samples)
+    # A stream of its own: who made the data by `default_rng(seed)` would otherwise hold out the
+    # rows with the smallest of the very numbers that they are made from.
+    stream = np.random.SeedSequence(seed, spawn_key=(_SPLIT,))
+    draws = np.random.Generator(np.random.PCG64(stream)).random(samples)
     classes = class_ids(y) if y is not None and not keras.tree.is_nested(y) else None
     groups = np.zeros(samples, np.int64) if classes is None else np.unique(classes, False, True)[1]
     sizes = np.bincount(groups)
