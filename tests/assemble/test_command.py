@@ -138,3 +138,15 @@ def test_the_code_is_4_when_training_was_not_finite(target, tmp_path):
     recipe = RECIPE.replace(**{"step.max_bad_steps": 3})
     assert train(words, recipe=recipe, out="run") == 4
     assert read_run(tmp_path / "run").findings[0]["rule"] == "not_finite"
+
+
+@pytest.mark.slow
+def test_the_demo_learns_its_digits(tmp_path):
+    accuracies = []
+    for seed in range(5):
+        recipe = tfr.Recipe.load("default").replace(**{"train.seed": seed})
+        assert train(recipe=recipe, out=tmp_path / str(seed)) == 0
+        accuracies.append(read_run(tmp_path / str(seed)).epochs["val_accuracy"][-1])
+    # Ten seeds gave 98.6 to 99.7 %.
+    assert np.mean(accuracies) >= 0.98
+    assert np.min(accuracies) >= 0.975

@@ -128,3 +128,9 @@ def test_a_kernel_gets_the_notebook_display(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=shown))
     monkeypatch.setitem(sys.modules, "IPython.display", shown)
     assert isinstance(choose_display(), NotebookDisplay)
+
+
+def test_a_pipe_gets_no_line_that_says_nothing() -> None:
+    file = io.StringIO()
+    PlainDisplay(file).show(Moment("epoch 1/2  validation", 0, 6, ()))
+    assert file.getvalue() == ""

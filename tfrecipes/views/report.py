@@ -177,7 +177,8 @@ def _results(run: Run) -> list[str]:
 def _epoch_table(run: Run) -> tuple[list[str], list[list[str]]]:
     """Columns and rows as text; `epoch` first, counted from 1."""
     count = _count(run)[0]
-    columns = list(run.epochs)
+    # Results first: a table is wider than a screen. Telemetry is a step's, and stands in the curves.
+    columns = sorted(run.epochs, key=lambda name: (name in run.steps and name != "loss", name))
     rows = [
         [
             str(i + 1),
