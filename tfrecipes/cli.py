@@ -326,7 +326,7 @@ def _quiet_import() -> Iterator[None]:
             # The drivers are looked for at the first question about devices, and complain then.
             tf.config.list_physical_devices()
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(kept, held.read())
             raise

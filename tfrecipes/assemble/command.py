@@ -71,7 +71,7 @@ def train(
     except Preempted as stop:
         print(stop)
         if out is None:
-            print(f"Say which run: --out {stop.run_folder}")
+            print(f"Give the command the folder of this run then: --out {stop.run_folder}")
         return Preempted.CODE
     except RunWriteError as error:
         print(error)

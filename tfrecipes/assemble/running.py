@@ -290,7 +290,11 @@ class _Run:
             error.run_folder = self.folder.path
             status, code, reason = "preempted", Preempted.CODE, str(error)
         else:
-            status, code, reason = "stopped", 1, f"{type(error).__name__}: {error}"
+            status, code, reason = (
+                "stopped",
+                1,
+                f"{type(error).__name__}: {error}".removesuffix(": "),
+            )
         try:
             self._end(status, code, reason)
         except (RunWriteError, OSError) as unwritten:
