@@ -135,7 +135,7 @@ def test_columns_that_are_no_named_functions_are_refused():
 
 def test_more_steps_than_the_ring_holds_lose_no_row(tmp_path, monkeypatch):
     monkeypatch.setattr("tfrecipes.step.state.RING_ROWS", 8)
-    monkeypatch.setattr("tfrecipes.step.installed.RING_ROWS", 8)
+    monkeypatch.setattr("tfrecipes.step.rows.RING_ROWS", 8)
     net = tiny.dense_model()
     net.compile("sgd", tiny.loss(), steps_per_execution=3)
     net.fit(*tiny.data(90), batch_size=2, verbose=0, callbacks=[tfr.Monitor(tmp_path)])

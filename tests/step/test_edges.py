@@ -1,4 +1,4 @@
-"""Programs at the edge of what the step promises, each found broken by a review."""
+"""Programs at the edge of what the step promises; a review found each of them broken."""
 
 import keras
 import numpy as np
@@ -28,21 +28,15 @@ def distance(before, after):
     return max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))
 
 
-def broken(reason, **more):
-    return pytest.mark.xfail(strict=True, reason=reason, **more)
-
-
 # ------------------------------------------------------------------------- one model, several fits
 
 
-@broken("the last row of an earlier fit stays and joins the next fit's logs")
 def test_a_fit_without_telemetry_logs_none_of_an_earlier_one():
     net = compiled()
     fit(net, tfr.Monitor())
     assert list(fit(net, tfr.TrainStep())) == ["loss"]
 
 
-@broken("rows of a fit without telemetry are read from the ring, which nobody wrote")
 def test_steps_csv_has_no_row_of_a_fit_without_telemetry(tmp_path):
     net = compiled()
     for callback in (tfr.Monitor(tmp_path / "a"), tfr.TrainStep(), tfr.Monitor(tmp_path / "b")):
@@ -52,7 +46,6 @@ def test_steps_csv_has_no_row_of_a_fit_without_telemetry(tmp_path):
     assert (rows["samples"] == 32).all()
 
 
-@broken("the cached function writes into a ring that was replaced")
 def test_columns_may_change_from_fit_to_fit_and_back():
     net = compiled()
     for columns in (telemetry.COLUMNS, telemetry.COLUMNS[:3], telemetry.COLUMNS):
@@ -60,7 +53,6 @@ def test_columns_may_change_from_fit_to_fit_and_back():
     assert history["samples"] == [32]
 
 
-@broken("raw weights are put back in the new order of the weights")
 def test_layers_may_be_frozen_and_thawed_between_fits_with_an_average():
     net = compiled()
     for trainable in (True, False, True):
@@ -71,7 +63,6 @@ def test_layers_may_be_frozen_and_thawed_between_fits_with_an_average():
     assert all(distance([a], [b]) > 0 for a, b in zip(before, net.get_weights(), strict=True))
 
 
-@broken("the average of SWA goes on as EMA's, with its count")
 def test_another_average_begins_anew_from_what_the_model_holds():
     net = compiled()
     fit(net, tfr.SWA(start=0), epochs=2)
@@ -81,7 +72,6 @@ def test_another_average_begins_anew_from_what_the_model_holds():
     assert distance(held, net.get_weights()) == 0
 
 
-@broken("the average begins before `on_train_begin`")
 def test_an_average_begins_from_weights_that_a_callback_loads():
     class Loads(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -95,7 +85,6 @@ def test_an_average_begins_from_weights_that_a_callback_loads():
     assert distance(wanted, net.get_weights()) < 1e-6
 
 
-@broken("the function's key has no settings of the optimizer (KERAS_FACTS 35)")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -112,7 +101,6 @@ def test_what_is_set_on_the_optimizer_between_fits_holds(name, value):
     assert distance(before, net.get_weights()) < 1e-9
 
 
-@broken("the recipe's plan outlives a compile without it")
 def test_a_stock_compile_after_a_recipes_is_stock():
     net = tiny.dense_model()
     recipe = tfr.Recipe.load("default").replace(ema=None)
@@ -123,7 +111,6 @@ def test_a_stock_compile_after_a_recipes_is_stock():
     assert distance(net.get_weights(), stock.get_weights()) == 0
 
 
-@broken("raw weights come back before a batch that no average is kept of")
 def test_train_on_batch_after_an_average_starts_from_it():
     recipe = tfr.Recipe.load("default")
     net = tiny.dense_model()
@@ -135,7 +122,6 @@ def test_train_on_batch_after_an_average_starts_from_it():
     assert distance(averaged, net.get_weights()) < 1e-4  # the rate is at its end, 1e-5
 
 
-@broken("durations take all epochs for this fit's")
 def test_durations_count_from_initial_epoch():
     net = compiled()
     fit(net, tfr.SWA(start="75%"), initial_epoch=4, epochs=8)
@@ -145,7 +131,6 @@ def test_durations_count_from_initial_epoch():
 # ---------------------------------------------------------------------------------- within one fit
 
 
-@broken("`set_model` is called before the fit, and nobody looks at its list")
 def test_callbacks_may_come_as_a_callback_list():
     net = compiled()
     listed = keras.callbacks.CallbackList([tfr.EMA(0.9)], add_history=True, model=net, epochs=1)
@@ -153,7 +138,6 @@ def test_callbacks_may_come_as_a_callback_list():
     assert int(step_of(net).state.averaged) == 3
 
 
-@broken("the inner fit removes the step of the outer one", raises=pytest.fail.Exception)
 def test_a_fit_inside_a_fit_of_the_same_model_is_refused():
     class Fits(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -163,7 +147,6 @@ def test_a_fit_inside_a_fit_of_the_same_model_is_refused():
         fit(compiled(), tfr.TrainStep(), Fits(), epochs=2)
 
 
-@broken("every float state of the model is averaged, swapped and taken for a weight")
 def test_a_state_that_moves_in_evaluation_is_no_change_of_the_weights(capsys):
     class Counts(keras.layers.Layer):
         def build(self, shape):
@@ -179,7 +162,6 @@ def test_a_state_that_moves_in_evaluation_is_no_change_of_the_weights(capsys):
     assert float(net.layers[-1].calls) == 8  # as stock Keras counts
 
 
-@broken("Keras does not list the states of a recurrent layer among the model's variables")
 def test_a_skipped_step_leaves_the_state_of_a_recurrent_layer():
     keras.utils.set_random_seed(0)
     layer = keras.layers.GRU(3, stateful=True)
@@ -193,7 +175,6 @@ def test_a_skipped_step_leaves_the_state_of_a_recurrent_layer():
     assert np.isfinite(layer.states[0].numpy()).all()
 
 
-@broken("a count that needs no batch moves when there is none")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_the_end_of_data_of_unknown_length_is_no_attempt():
     x, y = tiny.data(23)
@@ -207,7 +188,6 @@ def test_the_end_of_data_of_unknown_length_is_no_attempt():
     assert int(step_of(net).state.attempts) == 10
 
 
-@broken("averages are float32, and a variable of another type is not cast to it")
 @pytest.mark.parametrize("policy", ["bfloat16", "float64"])
 def test_an_average_of_weights_that_are_not_float32(policy):
     keras.config.set_dtype_policy(policy)
@@ -220,7 +200,6 @@ def test_an_average_of_weights_that_are_not_float32(policy):
 # ---------------------------------------------------------------------------------- kinds of model
 
 
-@broken("a vector enters a loop of scalars", raises=ValueError)
 def test_a_loss_without_a_reduction_is_cut_too():
     nets = []
     for callback in (tfr.TrainStep(), tfr.MicroBatch(10)):
@@ -232,7 +211,6 @@ def test_a_loss_without_a_reduction_is_cut_too():
     assert distance(*(net.get_weights() for net in nets)) < 1e-6
 
 
-@broken("what `compute_metrics` returns is dropped")
 def test_a_models_own_compute_metrics_says_what_is_logged():
     class Own(keras.Model):
         def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -243,7 +221,6 @@ def test_a_models_own_compute_metrics_says_what_is_logged():
     assert list(fit(net, tfr.TrainStep())) == ["loss", "more"]
 
 
-@broken("only the class is asked whether the methods are its own")
 @pytest.mark.parametrize("name", ["train_step", "compute_loss"])
 def test_a_method_put_on_one_model_is_its_own(name):
     net = compiled()
@@ -255,7 +232,6 @@ def test_a_method_put_on_one_model_is_its_own(name):
     assert int(fit(net, tfr.TrainStep())["loss"][0]) in (0, 42)  # 0: KERAS_FACTS 30
 
 
-@broken("no weights is taken for no gradient", raises=ValueError)
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_a_model_that_is_frozen_whole_is_gone_through_as_in_keras():
     net = tiny.dense_model()
@@ -264,7 +240,6 @@ def test_a_model_that_is_frozen_whole_is_gone_through_as_in_keras():
     assert list(fit(net, tfr.TrainStep())) == ["loss"]
 
 
-@broken("the error is TensorFlow's", raises=AssertionError)
 def test_ragged_data_are_refused_in_micro_batches():
     class Dense(keras.Model):
         def __init__(self):
@@ -283,7 +258,6 @@ def test_ragged_data_are_refused_in_micro_batches():
         net.fit(batches, shuffle=False, verbose=0, callbacks=[tfr.MicroBatch(2)])
 
 
-@broken("the sentence does not look at the optimizer")
 def test_nobody_is_promised_a_skip_that_keras_does_not_do(capsys):
     class Own(keras.Model):
         def train_step(self, data):
@@ -299,7 +273,6 @@ def test_nobody_is_promised_a_skip_that_keras_does_not_do(capsys):
     assert "skip" in lost
 
 
-@broken("the override is never called", raises=pytest.fail.Exception)
 @pytest.mark.parametrize("name", ["apply", "update_step"])
 def test_an_override_that_the_step_would_not_call_is_refused(name):
     with pytest.raises(TypeError, match="rule"):

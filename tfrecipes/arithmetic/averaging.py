@@ -31,16 +31,16 @@ def mean_coefficient(n: tf.Tensor) -> tf.Tensor:
 def averaged(
     averages: Sequence[tf.Tensor], values: Sequence[tf.Tensor], coefficient: tf.Tensor
 ) -> list[tf.Tensor]:
-    """One move of the recursion on every tensor: w + c (a - w), in float32.
+    """One move of the recursion on every tensor: w + c (a - w), in the averages' type.
 
     Args:
-        averages: a, float32.
+        averages: a, float32 or float64.
         values: w, of any float type, shapes as in `averages`.
         coefficient: c, a float32 scalar in [0, 1].
     """
     # In this form an average that equals the weights stays equal to the bit, and c = 0 gives w.
     moved = []
     for a, w in zip(averages, values, strict=True):
-        w = tf.cast(w, tf.float32)
-        moved.append(w + coefficient * (a - w))
+        w = tf.cast(w, a.dtype)
+        moved.append(w + tf.cast(coefficient, a.dtype) * (a - w))
     return moved

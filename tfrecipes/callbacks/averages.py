@@ -69,10 +69,9 @@ class Average(StepCallback):
         self._start_step = self._steps(self.start, "start", fit)
 
     def _steps(self, duration: int | str, name: str, fit: Fit) -> int:
-        total = None if fit.steps is None else fit.steps * fit.epochs
         return to_steps(
             duration,
-            total_steps=total,
+            total_steps=fit.total_steps,
             steps_per_epoch=fit.steps,
             where=f"{type(self).__name__}: {name}",
         )
@@ -86,9 +85,13 @@ class Average(StepCallback):
         """The learning rate of the update after t; the schedule's own."""
         return scheduled
 
+    def kind(self) -> tuple[Any, ...]:
+        """What a further fit's average must share to go on as this one; an object of its own."""
+        return (self,)
+
     def key(self) -> tuple[Any, ...]:
         """What two averages that need the same compiled step have in common."""
-        return (self, self._start_step, self._every)
+        return (*self.kind(), self._start_step, self._every)
 
 
 class EMA(Average):
@@ -132,10 +135,8 @@ class EMA(Average):
     def coefficient(self, n: tf.Tensor) -> tf.Tensor:
         return ema_coefficient(tf.convert_to_tensor(n), self.decay, self.warmup)
 
-    def key(self) -> tuple[Any, ...]:
-        if type(self) is not EMA:
-            return super().key()
-        return (EMA, self.decay, self.warmup, self._start_step)
+    def kind(self) -> tuple[Any, ...]:
+        return (EMA, self.decay, self.warmup) if type(self) is EMA else super().kind()
 
 
 class SWA(Average):
@@ -213,16 +214,15 @@ class SWA(Average):
 
     def resolve(self, fit: Fit) -> None:
         super().resolve(fit)
-        every = "1ep" if self.cycle is None else self.cycle
-        self._every = max(1, self._steps(every, "cycle", fit))
-        self._epoch_steps = fit.steps
+        if self.cycle is not None:
+            self._every = max(1, self._steps(self.cycle, "cycle", fit))
         self._fit = fit
 
     def due(self, t: tf.Tensor) -> tf.Tensor:
         if self.cycle is not None:
             return super().due(t)
-        # The ends of epochs, wherever in one the start lies.
-        return tf.logical_and(t > self._start_step, t % self._every == 0)
+        # Ends of epochs are the host's to see: a skipped step moves their count of updates.
+        return tf.constant(False)
 
     def rate(self, t: tf.Tensor, scheduled: tf.Tensor) -> tf.Tensor:
         if self.learning_rate is None:
@@ -235,12 +235,18 @@ class SWA(Average):
             swa = (1.0 - p) * high + p * (high / 100.0)
         return tf.where(t >= self._start_step, swa, scheduled)
 
+    def kind(self) -> tuple[Any, ...]:
+        # A further fit has a start of its own, so its average is another one each time.
+        return (object(),)
+
     def key(self) -> tuple[Any, ...]:
         if type(self) is not SWA:
             return super().key()
         return (SWA, self.learning_rate, self.cycle, self._start_step, self._every)
 
     def sealed(self, step: InstalledStep) -> None:
+        if self.cycle is None:
+            step.at_epoch_end.append(lambda: step.average_now(after=self._start_step))
         # Last of all: what EarlyStopping restores at the end is over when the average comes in.
         if self._fit is not None:
             self._fit.call_last(self)
@@ -252,7 +258,6 @@ class SWA(Average):
         if fit is None or step.stopped:
             return
         if not int(local(step.state.averaged)):
-            print(f"SWA: training ended before the first average (start={self.start!r}).")
             return
         step.swap.show()
         recalibrate(self.model, fit)

@@ -90,12 +90,11 @@ class Resume(StepCallback):
         self._steps_at_save, self._time_at_save = 0, time.monotonic()
         self._by_steps = None
         if not self.every.is_time:
-            total = None if fit.steps is None else fit.steps * fit.epochs
             self._by_steps = max(
                 1,
                 to_steps(
                     self.every,
-                    total_steps=total,
+                    total_steps=fit.total_steps,
                     steps_per_epoch=fit.steps,
                     where="Resume: every",
                 ),
@@ -136,7 +135,7 @@ class Resume(StepCallback):
         step = self.step
         keras_seams.begin_at(self.model, None)  # Keras would begin every later `fit` there too
         run_state.restore(self.model, step, found.arrays)
-        step.rows_restored(int(local(step.state.attempts)), found.meta["last_row"])
+        step.resumed(found.meta["last_row"])
         done = int(found.meta["steps"])
         if done == 0:
             # Saved between two epochs: what the metrics held was the one before's, or validation's.

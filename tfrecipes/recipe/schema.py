@@ -234,9 +234,9 @@ class Step(Table):
     global_clipnorm: Annotated[float | None, number(above=0, words=_OFF)] = None
     gradient_accumulation_steps: Annotated[int, whole(advice="1 is off.")] = 1
     micro_batch: Annotated[int | None, whole(words=_OFF)] = None
-    on_nonfinite: Annotated[
-        Literal["skip", "rewind", "stop"], choice("skip", "rewind", "stop")
-    ] = "skip"
+    on_nonfinite: Annotated[Literal["skip", "rewind", "stop"], choice("skip", "rewind", "stop")] = (
+        "skip"
+    )
     max_bad_steps: Annotated[int, whole()] = 25
     jit: Annotated[bool | str, choice("auto", True, False)] = "auto"
     steps_per_execution: Annotated[int | str, whole(words={"auto": "auto"})] = "auto"

@@ -7,7 +7,7 @@ import keras
 from tfrecipes.step import keras_seams
 from tfrecipes.step.keras_seams import Fit
 from tfrecipes.step.plan import StepPlan
-from tfrecipes.step.update import split_scaler
+from tfrecipes.step.update import PureOptimizer, split_scaler
 
 
 def accepted(model: keras.Model, plan: StepPlan, fit: Fit | None) -> StepPlan:
@@ -22,8 +22,9 @@ def accepted(model: keras.Model, plan: StepPlan, fit: Fit | None) -> StepPlan:
             "Pass one to `model.compile`."
         )
     _refuse_doubled_features(model)
+    _refuse_xla_on_a_split_cpu(model)
     if fit is not None:
-        _refuse_in_fit(plan, fit)
+        _refuse_in_fit(model, plan, fit)
     if keras_seams.has_own_train_step(model):
         return _for_own_train_step(model, plan)
     return plan
@@ -43,9 +44,46 @@ def _refuse_doubled_features(model: keras.Model) -> None:
             f"gradient_accumulation_steps={inner.gradient_accumulation_steps}. Leave it out and "
             "use `tfr.GradientAccumulation(steps)`."
         )
+    if isinstance(inner, keras.optimizers.ScheduleFreeAdamW):
+        raise ValueError(
+            "ScheduleFreeAdamW: the model holds the point at which it takes gradients, not the "
+            "average that the method is about, in evaluation and after `fit` too. Received: "
+            f"optimizer={inner.name!r}. Use `tfr.AdamW` with `tfr.EMA()`."
+        )
 
 
-def _refuse_in_fit(plan: StepPlan, fit: Fit) -> None:
+def _refuse_xla_on_a_split_cpu(model: keras.Model) -> None:
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1 or not model.jit_compile:
+        return  # the default strategy has no list of devices
+    if any("CPU" in device for device in strategy.extended.worker_devices):
+        raise ValueError(
+            "TrainStep: XLA does not compile a step over several devices of a CPU. Received: "
+            f"jit_compile=True on {replicas} replicas. Compile with jit_compile=False."
+        )
+
+
+def _refuse_in_fit(model: keras.Model, plan: StepPlan, fit: Fit) -> None:
+    inner, _ = split_scaler(model.optimizer)
+    schedule = keras_seams.schedule(inner)
+    for callback in fit.callbacks.callbacks:
+        if schedule is not None and isinstance(
+            callback,
+            (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau),
+        ):
+            raise ValueError(
+                f"{type(callback).__name__}: sets the learning rate, and the optimizer's is a "
+                f"schedule. Received: learning_rate={type(schedule).__name__}. Leave the callback "
+                "out, or compile with a number."
+            )
+    group = model.steps_per_execution
+    if fit.steps_were_given and not fit.data_end_with_the_epoch and (fit.steps or 0) % group:
+        raise ValueError(
+            "TrainStep: an epoch must be whole calls of the train function where the data go on "
+            f"after it. Received: steps_per_epoch={fit.steps}, steps_per_execution={group}. Let "
+            "one divide the other."
+        )
     if plan.accumulate > 1 and fit.steps_were_given and fit.data_are_finite:
         raise ValueError(
             "GradientAccumulation: `steps_per_epoch` counts updates, and these data have an end. "
@@ -55,6 +93,11 @@ def _refuse_in_fit(plan: StepPlan, fit: Fit) -> None:
     if plan.average is None or not plan.average.shown_in_epochs:
         return
     for callback in fit.callbacks.callbacks:
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(
+                "BackupAndRestore: would save the average and go on from it as raw weights. "
+                "Received: it beside an average. Use `tfr.Resume(directory)`."
+            )
         if isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_freq != "epoch":
             raise ValueError(
                 "ModelCheckpoint: inside an epoch the model holds the raw weights, not the "
@@ -70,6 +113,11 @@ def _for_own_train_step(model: keras.Model, plan: StepPlan) -> StepPlan:
             f"updates. Received: steps={plan.accumulate}. Use larger batches, or move the loss "
             "into `compute_loss` and drop the `train_step`."
         )
+    wrapped = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    ours = isinstance(split_scaler(model.optimizer)[0], PureOptimizer) and not (
+        wrapped and type(model.optimizer) is keras.optimizers.LossScaleOptimizer
+    )
+    works = ["averages"]
     lost = [
         words
         for words, there in (
@@ -79,9 +127,10 @@ def _for_own_train_step(model: keras.Model, plan: StepPlan) -> StepPlan:
         )
         if there
     ]
-    works = "clipping, the skip of steps that are not finite, decay rules and averages"
+    # Keras's optimizers clip and decay as Keras does it, and skip nothing.
+    (works if ours else lost).append("the skip of steps that are not finite")
+    if ours:
+        works.append("clipping and decay rules")
     without = f"; {', '.join(lost)} do not reach it" if lost else ""
-    print(
-        f"{name} has its own train_step and keeps it: {works} work through the optimizer{without}."
-    )
+    print(f"{name} has its own train_step and keeps it: {', '.join(works)} work{without}.")
     return replace(plan, micro_batch=None, micro_batches=1, columns=(), label_smoothing=0.0)

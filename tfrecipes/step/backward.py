@@ -32,6 +32,7 @@ class Backward:
         loss: The objective, unscaled, float32.
         samples: Samples of the step over all replicas, float32.
         local_samples: Samples of the step on this replica, float32.
+        logs: What the model's own `compute_metrics` returned, where the batch was not cut.
         terms: Each compiled loss's value, in Keras's order, unweighted.
         trackers: Keras's Mean metric of each term, or None.
     """
@@ -42,6 +43,7 @@ class Backward:
     local_samples: tf.Tensor
     terms: list[tf.Tensor]
     trackers: list[keras.metrics.Metric | None]
+    logs: dict[str, Any]
 
 
 def batch_size(batch: Any) -> tf.Tensor:
@@ -61,6 +63,7 @@ class BackwardPass:
         # Filled while the pass is traced: they are structure, not values.
         self._missing: list[bool] = []
         self._trackers: list[keras.metrics.Metric | None] = []
+        self._logs: dict[str, Any] = {}
 
     def __call__(self, batch: Batch, size: tf.Tensor | None, scale: tf.Tensor | None) -> Backward:
         """The step's gradients.
@@ -92,7 +95,14 @@ class BackwardPass:
         samples: tf.Tensor,
         local: tf.Tensor,
     ) -> Backward:
-        return Backward(gradients, loss, samples, local, terms, list(self._trackers))
+        logs = {}
+        if (
+            not self._cut
+            and self._replicas == 1
+            and keras_seams.has_own_compute_metrics(self._model)
+        ):
+            logs = dict(self._logs)
+        return Backward(gradients, loss, samples, local, terms, list(self._trackers), logs)
 
     # -- one part ------------------------------------------------------------------------------
 
@@ -125,7 +135,7 @@ class BackwardPass:
             loss = tf.reduce_sum(loss)
             scaled = loss if scale is None else loss * scale
         gradients = tape.gradient(scaled, [keras_seams.local(w) for w in weights])
-        keras_seams.compute_metrics(model, x, y, y_pred, sample_weight)
+        self._logs = keras_seams.compute_metrics(model, x, y, y_pred, sample_weight)
         return [norms.dense(g) for g in gradients], loss, terms
 
     def _loss(
@@ -142,7 +152,8 @@ class BackwardPass:
         found = self._terms(y, y_pred, sample_weight)
         self._trackers = [term.tracker for term in found]
         for i, term in enumerate(found):
-            value = keras_seams.loss_value(term, self._training_loss(term))
+            # A loss without a reduction is summed, as its gradient is.
+            value = tf.reduce_sum(keras_seams.loss_value(term, self._training_loss(term)))
             if shares is not None and term.loss.reduction not in losses.SUMS:
                 denominator, one_number = self._denominator(term, batch)
                 if not one_number:
@@ -210,7 +221,7 @@ class BackwardPass:
                 terms = self._terms(y, y_pred, sample_weight)
                 return [self._denominator(term, part)[0] for term in terms]
 
-        terms = len(count(batch))  # only its length is used, so nothing of it is run
+        terms = keras_seams.term_count(self._model, batch[1])
         return _sum_over(batch, size, count, [tf.zeros(())] * terms)
 
     def _refuse_unknown_denominators(self) -> None:
@@ -239,7 +250,8 @@ class BackwardPass:
             gradients, loss, terms = self._part(part, shares, samples, scale)
             self._missing = [g is None for g in gradients]
             present = [
-                tf.zeros(w.shape) if g is None else g
+                # Over one feature TensorFlow does not infer the shape of a kernel's gradient.
+                tf.zeros(w.shape) if g is None else tf.ensure_shape(g, w.shape)
                 for g, w in zip(gradients, weights, strict=True)
             ]
             return [*present, loss, *terms]
@@ -293,6 +305,11 @@ def _sum_over(
 
 
 def _slice(tensor: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    if not isinstance(tensor, tf.Tensor):
+        raise ValueError(
+            "TrainStep: micro-batches, accumulation and replicas are cut from dense tensors. "
+            f"Received: {type(tensor).__name__}. Pad the data, or train without them."
+        )
     begin = tf.concat([[start], tf.zeros([tf.rank(tensor) - 1], tf.int32)], 0)
     extent = tf.concat([[size], tf.shape(tensor)[1:]], 0)
     cut = tf.slice(tensor, begin, extent)

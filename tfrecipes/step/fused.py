@@ -94,6 +94,17 @@ class FusedOptimizer(keras.optimizers.Optimizer):
 
     # ------------------------------------------------------------------------------- what decays
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        foreign = not cls.__module__.startswith("tfrecipes.")
+        for name in ("apply", "update_step"):
+            if foreign and name in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__}: the train step calls an optimizer's `rule` on all weights at "
+                    f"once, and would pass `{name}` by. Received: a method `{name}`. Override "
+                    "`rule`, or start from a Keras optimizer."
+                )
+
     @property
     def exclude(self) -> tuple[str, ...]:
         """The rules by which weights do not decay; settled once the optimizer is built.

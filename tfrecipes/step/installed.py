@@ -6,35 +6,29 @@ all of them at once and builds or finds the function. Where no callback of ours 
 and no recipe compiled the model, the shadow removes itself and stock Keras runs.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfrecipes.arithmetic import telemetry
 from tfrecipes.arithmetic.loss_scale import FLOOR
 from tfrecipes.step import keras_seams
 from tfrecipes.step.accept import accepted
 from tfrecipes.step.keras_seams import Fit
 from tfrecipes.step.plan import Claims, StepPlan
-from tfrecipes.step.state import RING_ROWS, StepState
+from tfrecipes.step.rows import Rows, Sink
+from tfrecipes.step.state import StepState
 from tfrecipes.step.swap import AverageSwap
 from tfrecipes.step.train_step import build_step
-from tfrecipes.step.update import split_scaler
+from tfrecipes.step.update import move, split_scaler
 
-# The host looks at the ring at least this often [s]: steps.csv may be 5 s behind.
-READ_EVERY = 1.0
 # Train functions kept for a model that is fitted again with another plan.
 FUNCTIONS_KEPT = 4
 
-Rows = np.ndarray  # (steps, columns) float64
-Sink = Callable[[tuple[str, ...], Rows], None]
 
-
+@runtime_checkable
 class Claimant(Protocol):
     """A callback of ours, as the step sees it."""
 
@@ -62,12 +56,12 @@ class InstalledStep:
         self._functions: dict[Any, tuple[Any, Callable[[Any], Any]]] = {}
         self._in_epoch = False
         self._evaluating = 0
-        self._sinks: list[Sink] = []
-        self._rows_read = 0
-        self._last_read = 0.0
-        self._calls_since_read = 0
-        self._last_row: dict[str, float] = {}
+        self._rows = Rows()
         self._optimizer: Any = None
+        self._compiled: Any = None
+        self._sealed_for: Any = None
+        self._average_key: Any = None
+        self._restart_average = False
         self.base: StepPlan | None = None
         self.plan = StepPlan()
         self.stopped: str | None = None
@@ -80,21 +74,26 @@ class InstalledStep:
 
     def register(self, callback: Claimant) -> None:
         """A callback's `set_model` in a running `fit`."""
+        self.shadow()
         iterator = keras_seams.fit_iterator(self._model)
         if iterator is None:
-            return  # `evaluate` and `predict` call `set_model` too
+            return  # `evaluate`, `predict` and a CallbackList made before `fit` call it too
         if iterator is not self._for_fit:
             self._for_fit, self._registered = iterator, []
         if not any(one is callback for one in self._registered):
             self._registered.append(callback)
-        self.shadow()
 
     def shadow(self) -> None:
         keras_seams.set_method(self._model, "make_train_function", self._make_train_function)
 
     def _make_train_function(self, force: bool = False) -> Any:
         fit = keras_seams.running_fit(self._model)
+        self._refuse_nested()
+        if fit is not None and fit.iterator is self._sealed_for:
+            return self._model.train_function  # a `train_on_batch` inside the fit
         callbacks = self._take_registered(fit)
+        if self.base is not None and keras_seams.compile_token(self._model) is not self._compiled:
+            self.base = None  # somebody compiled the model anew
         if not callbacks and self.base is None:
             self.remove()
             self._model.make_train_function(force)
@@ -102,8 +101,10 @@ class InstalledStep:
         self._adopt_optimizer()
         plan = self._seal(callbacks, fit)
         self.stopped, self._in_epoch = None, False
-        self._sinks, self.after_call, self.at_epoch_end, self._skip_calls = [], [], [], 0
+        self.after_call, self.at_epoch_end, self._skip_calls = [], [], 0
         self.plan = plan
+        self._sealed_for = None if fit is None else fit.iterator
+        self._rows.begin(self.state)
         if fit is not None and plan.accumulate > 1:
             fit.count_updates(plan.accumulate)
         self._begin_average(fit)
@@ -120,7 +121,19 @@ class InstalledStep:
     def _take_registered(self, fit: Fit | None) -> list[Claimant]:
         ours = self._registered if fit is not None and fit.iterator is self._for_fit else []
         self._registered, self._for_fit = [], None
+        listed = [] if fit is None else fit.callbacks.callbacks
+        for callback in listed:
+            claims = isinstance(callback, Claimant)
+            if claims and not any(one is callback for one in ours):
+                ours.append(callback)
         return ours
+
+    def _refuse_nested(self) -> None:
+        if keras_seams.fits_running(self._model) > 1:
+            raise ValueError(
+                "TrainStep: `model.fit` was called inside a `fit` of the same model, whose step "
+                "and average are in use. Fit a clone, or after the outer one."
+            )
 
     def _seal(self, callbacks: list[Claimant], fit: Fit | None) -> StepPlan:
         claims = Claims()
@@ -140,7 +153,6 @@ class InstalledStep:
     def _new_state(self) -> None:
         self.state = StepState(self._model.distribute_strategy)
         self.swap = AverageSwap(self.state)
-        self._rows_read = 0
 
     def remove(self) -> None:
         """Give the model its own methods back. The state stays for a further fit."""
@@ -150,7 +162,13 @@ class InstalledStep:
 
     def finished(self) -> None:
         """The fit is over: without a recipe's compile the model is stock again."""
+        if self._sealed_for is None:
+            return
         self.read_rows()
+        self._sealed_for = None
+        average = self.plan.average
+        if average is not None and not int(keras_seams.local(self.state.averaged)):
+            print(f"{type(average).__name__}: training ended before the first average.")
         if self.base is None:
             self.remove()
         else:
@@ -168,13 +186,14 @@ class InstalledStep:
             self.plan.key(),
             id(keras_seams.compiled_loss(model)),
             tuple(id(v) for v in model.trainable_variables),
+            keras_seams.settings(model.optimizer),
             model.jit_compile,
             model.run_eagerly,
             model.steps_per_execution,
         )
         if force or key not in self._functions:
             step = build_step(model, self.plan, self.state)
-            if self.plan.accumulate > 1:
+            if keras_seams.loops_on_the_host(model, self.plan.accumulate):
                 function = keras_seams.make_grouped_function(model, step, self.plan.accumulate)
             else:
                 function = keras_seams.make_function(model, step)
@@ -214,11 +233,8 @@ class InstalledStep:
 
     def _after_call(self) -> None:
         self._watch_bad_steps()
-        if self._sinks:
-            self._calls_since_read += 1
-            rows = self._calls_since_read * self._model.steps_per_execution
-            if rows >= RING_ROWS // 2 or time.monotonic() - self._last_read >= READ_EVERY:
-                self.read_rows()
+        if self._rows.are_due(self._model.steps_per_execution):
+            self.read_rows()
         for hook in self.after_call:
             hook()
 
@@ -232,7 +248,9 @@ class InstalledStep:
         )
         if bad >= (1 if at_once else self.plan.max_bad_steps):
             step = int(keras_seams.local(self.state.attempts)) - bad
-            scale = "" if scaler is None else f" Loss scale {float(scaler.dynamic_scale):g}."
+            scale = ""
+            if scaler is not None:
+                scale = f" Loss scale {float(keras_seams.local(scaler.dynamic_scale)):g}."
             self.stop(
                 f"Training stopped: loss or gradients were not finite in {bad} steps in a row, "
                 f"from step {step} on; the weights are those before it.{scale} Look for NaN or "
@@ -248,21 +266,36 @@ class InstalledStep:
     # -- averages ------------------------------------------------------------------------------
 
     def _begin_average(self, fit: Fit | None) -> None:
-        if fit is None:
+        average = self.plan.average
+        key = None if average is None else average.kind()
+        if key != self._average_key:
+            # The model keeps what it holds; what was put aside belongs to no run any more.
+            self.swap = AverageSwap(self.state)
+        self._average_key = key
+        if fit is None or average is None:
             return
         inner, _ = split_scaler(self._model.optimizer)
         self.state.average_start.assign(
             tf.cast(keras_seams.local(keras_seams.iterations(inner)), tf.int64)
         )
-        if self.plan.average is None:
-            # The model keeps what it holds; what was put aside belongs to no run any more.
-            self.swap = AverageSwap(self.state)
+        average.resolve(fit)
+        # Not before the first step: callbacks may load weights when training begins.
+        self._restart_average = not self.swap.shown
+
+    def average_now(self, after: int) -> None:
+        """Move the average once from the host, if more than `after` updates of this fit are done."""
+        inner, _ = split_scaler(self._model.optimizer)
+        done = keras_seams.local(keras_seams.iterations(inner))
+        average = self.plan.average
+        if average is None:
             return
-        self.plan.average.resolve(fit)
-        if not self.swap.shown and self.state.averages:
-            self.state.restart_average()
+        if int(done) - int(keras_seams.local(self.state.average_start)) > after:
+            self._model.distribute_strategy.run(lambda: move(average, self.state))
 
     def _show_raw(self) -> None:
+        if self._restart_average:
+            self._restart_average = False
+            self.state.restart_average()
         if self.swap.shown and not self.swap.hide():
             print(
                 "Average: the model's weights were changed since the average was put in; "
@@ -276,11 +309,14 @@ class InstalledStep:
             return result
         self._in_epoch = False
         self.read_rows()
+        if isinstance(result, dict) and keras_seams.saw_nothing(self._model):
+            # Every step was skipped. Keras's 0.0 would be the best loss there ever was.
+            result = dict.fromkeys(result, float("nan"))
         if self.plan.average is not None and self.plan.average.shown_in_epochs:
             self.swap.show()
         for hook in self.at_epoch_end:
             hook()
-        own = {name: value for name, value in self._last_row.items() if name != "loss"}
+        own = {name: value for name, value in self._rows.last.items() if name != "loss"}
         return {**result, **own} if isinstance(result, dict) else result
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -298,42 +334,22 @@ class InstalledStep:
 
     def add_sink(self, sink: Sink) -> None:
         """Have new rows sent, about once a second, at an epoch's end and at the fit's."""
-        self._sinks.append(sink)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return telemetry.names(self.plan.columns)
+        self._rows.sinks.append(sink)
 
     def read_rows(self) -> None:
         """Fetch the rows that are new in the ring and hand them on."""
-        self._last_read, self._calls_since_read = time.monotonic(), 0
-        if not self.plan.columns or self.state.ring is None:
-            return
-        attempts = int(keras_seams.local(self.state.attempts))
-        first = max(self._rows_read, attempts - RING_ROWS)
-        if first >= attempts:
-            return
-        numbers = np.arange(first, attempts)
-        ring = keras_seams.local(self.state.ring).numpy()
-        rows = ring[numbers % RING_ROWS].astype(np.float64)
-        if "step" in self.columns:
-            # From the integer counter: float32 counts exactly to 2**24 only.
-            rows[:, self.columns.index("step")] = numbers
-        self._rows_read = attempts
-        self._last_row = dict(zip(self.columns, map(float, rows[-1]), strict=True))
-        for sink in self._sinks:
-            sink(self.columns, rows)
+        self._rows.read(self.state, self.plan.columns)
 
     @property
     def last_row(self) -> dict[str, float]:
         """The newest step's columns, read now; empty without telemetry or before the first."""
         self.read_rows()
-        return self._last_row
+        return self._rows.last
 
-    def rows_restored(self, attempts: int, last_row: Mapping[str, float]) -> None:
-        """After a resume: rows before this attempt are on disk already, the last one was this."""
-        self._rows_read = attempts
-        self._last_row = dict(last_row)
+    def resumed(self, last_row: Mapping[str, float]) -> None:
+        """After a resume: rows so far are on disk, the last one was this; the average goes on."""
+        self._rows.begin(self.state, last_row)
+        self._restart_average = False
 
 
 def step_of(model: keras.Model) -> InstalledStep:
@@ -355,5 +371,6 @@ def compile_with(model: keras.Model, base: StepPlan) -> InstalledStep:
     """Make `base` hold for every `fit` and `train_on_batch` of a model that was just compiled."""
     step = step_of(model)
     step.base = replace(base)
+    step._compiled = keras_seams.compile_token(model)
     step.shadow()
     return step

@@ -5,11 +5,13 @@ were. They are made in the model's strategy scope, one copy a replica, all equal
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrecipes.step import keras_seams
 from tfrecipes.step.keras_seams import local
 from tfrecipes.step.plan import StepPlan
 
@@ -26,8 +28,8 @@ class StepState:
         overflows: Skipped steps altogether, int64.
         averaged: Updates that went into the average, int64.
         average_start: Updates at the beginning of this fit, from which an average counts, int64.
-        ring: The last rows of telemetry, (RING_ROWS, columns) float32, or None.
-        averages: One float32 tensor a member of `averaged_variables`, or [].
+        rings: The last rows of telemetry by their columns, (RING_ROWS, columns) float32.
+        averages: One tensor a member of `averaged_variables`, or [].
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
@@ -37,7 +39,7 @@ class StepState:
         self.overflows = self._variable(0, tf.int64)
         self.averaged = self._variable(0, tf.int64)
         self.average_start = self._variable(0, tf.int64)
-        self.ring: tf.Variable | None = None
+        self.rings: dict[tuple[Any, ...], tf.Variable] = {}
         self.averages: list[tf.Variable] = []
         self.averaged_variables: list[keras.Variable] = []
 
@@ -52,30 +54,32 @@ class StepState:
 
     def make(self, model: keras.Model, plan: StepPlan) -> None:
         """Make what this plan needs and is not there yet."""
-        columns = len(plan.columns)
-        if columns and (self.ring is None or self.ring.shape[1] != columns):
-            self.ring = self._variable(np.zeros((RING_ROWS, columns)), tf.float32)
+        # One for each tuple of columns: a function that was traced keeps writing into its own.
+        if plan.columns and plan.columns not in self.rings:
+            rows = np.zeros((RING_ROWS, len(plan.columns)))
+            self.rings[plan.columns] = self._variable(rows, tf.float32)
         if plan.average is not None:
             self._make_averages(model)
 
     def _make_averages(self, model: keras.Model) -> None:
         # BatchNorm's moving statistics are averaged along: they belong to the weights that made
-        # them, and an average of weights with the last statistics is neither.
-        wanted = [
-            *model.trainable_variables,
-            *(v for v in model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)),
-        ]
+        # them, and an average of weights with the last statistics is neither. Frozen weights are
+        # in it too, so that layers may be frozen and thawed between two fits.
+        wanted = keras_seams.weights_and_statistics(model)
         if [id(v) for v in wanted] == [id(v) for v in self.averaged_variables]:
             return
         self.averaged_variables = wanted
         with tf.init_scope():
-            self.averages = [self._variable(host_value(v), tf.float32) for v in wanted]
+            self.averages = [
+                self._variable(tf.cast(host_value(v), average_dtype(v)), average_dtype(v))
+                for v in wanted
+            ]
 
     def restart_average(self) -> None:
         """Begin the average anew from the model's present weights."""
         self.averaged.assign(0)
         for average, variable in zip(self.averages, self.averaged_variables, strict=True):
-            average.assign(host_value(variable))
+            average.assign(tf.cast(host_value(variable), average.dtype))
 
     def variables(self) -> dict[str, tf.Variable]:
         """Everything that a checkpoint must hold, by name."""
@@ -85,6 +89,11 @@ class StepState:
         }
         named |= {f"average/{i}": variable for i, variable in enumerate(self.averages)}
         return named
+
+
+def average_dtype(variable: keras.Variable) -> tf.DType:
+    """float32, or float64 for a weight that is: wide enough for many small moves."""
+    return tf.float64 if variable.dtype == "float64" else tf.float32
 
 
 def host_value(variable: keras.Variable | tf.Variable) -> tf.Tensor:

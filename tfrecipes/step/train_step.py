@@ -7,6 +7,7 @@
 seals it. Nothing is tracked or saved with the model.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,13 +34,19 @@ def build_step(
         data = _joined(data) if plan.accumulate > 1 else (data, None)
         batch, first = data
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        with tf.control_dependencies(_dense(batch)):
+            return one_step(x, y, sample_weight, first)
+
+    def one_step(x: Any, y: Any, sample_weight: Any, first: tf.Tensor | None) -> dict[str, Any]:
         prepare(model, plan, state, (x, y, sample_weight))
-        moved = [local(v) for v in (*model.non_trainable_variables, *model.metrics_variables)]
+        moved = [local(v) for v in keras_seams.moved_by_forward(model)]
         before = [(v, v.read_value()) for v in moved]
         with replicas.distinct_seeds(model):
             result = backward(
                 (x, y, sample_weight), _size(plan, x, first), current_scale(model.optimizer)
             )
+        if not model.trainable_variables:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
         gradients, loss, terms = replicas.whole_step(model, result, before)
         keras_seams.track_loss(model, loss, result.local_samples)
         for tracker, value in zip(result.trackers, terms, strict=True):
@@ -55,9 +62,14 @@ def build_step(
             samples=result.samples,
             undo=before,
         )
-        return keras_seams.metrics_result(model)
+        return {**result.logs, **keras_seams.metrics_result(model)}
 
     return step
+
+
+def _dense(batch: Any) -> list[tf.Tensor]:
+    """The batch's tensors, on which everything waits: at the end of data no count may move."""
+    return [t for t in keras.tree.flatten(batch) if isinstance(t, tf.Tensor)]
 
 
 def _around_own_step(
@@ -67,16 +79,40 @@ def _around_own_step(
 
     def step(data: Any) -> dict[str, Any]:
         prepare(model, plan, state, keras.utils.unpack_x_y_sample_weight(data), own_step=True)
-        inner, _ = split_scaler(model.optimizer)
+        inner, scaler = split_scaler(model.optimizer)
         count = local(keras_seams.iterations(inner))
-        before = count.read_value()
-        logs = model.train_step(data)
+        before, seen = count.read_value(), keras_seams.loss_seen(model)
+        with keras_seams.watched(model.optimizer, "apply", "scale_loss") as called:
+            logs = model.train_step(data)
+        if scaler is not None and called == {"apply"}:
+            raise ValueError(
+                f"{type(model).__name__}: its own `train_step` applies gradients of a loss that it "
+                "did not scale, and they are divided by the loss scale. Received: "
+                f"optimizer={type(scaler).__name__}. Take the gradients of "
+                "`self.optimizer.scale_loss(loss)`."
+            )
+        _show_own_loss(model, logs, data, seen)
         if plan.average is not None:
             move_average(plan.average, state, inner, count.read_value() > before)
         local(state.attempts).assign_add(1)
         return logs
 
     return step
+
+
+def _show_own_loss(model: keras.Model, logs: Any, data: Any, seen: tf.Tensor) -> None:
+    """Give the loss's metric what the step returned as "loss", if the step did not itself.
+
+    Keras puts the metric's value, which is then 0, in the place of a log of that name.
+    """
+    if not isinstance(logs, dict) or "loss" not in logs:
+        return
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    missed = keras_seams.loss_seen(model) == seen
+    loss = tf.reduce_mean(tf.cast(logs["loss"], tf.float32))
+    samples = tf.cast(batch_size(x), tf.float32)
+    zero = tf.zeros(())
+    keras_seams.track_loss(model, tf.where(missed, loss, zero), tf.where(missed, samples, zero))
 
 
 def prepare(

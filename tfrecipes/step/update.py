@@ -177,7 +177,7 @@ def update(
     if scaler is not None:
         _rescale(scaler, finite)
     if state is not None:
-        _count(state, finite, written if plan.columns else None)
+        _count(state, finite, written if plan.columns else None, plan.columns)
 
 
 def _clip(
@@ -197,6 +197,8 @@ def _step(
 ) -> None:
     """The optimizer's own update, its constraints and its count."""
     pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+    if not variables:
+        return
     if not pairs:
         raise ValueError(
             f"{type(inner).__name__}: the loss depends on none of the {len(variables)} trainable "
@@ -243,23 +245,24 @@ def move_average(
     updated: tf.Tensor | None = None,
 ) -> None:
     """One move of the average, if this update is one that it takes."""
-
-    def move() -> tf.Tensor:
-        n = local(state.averaged)
-        values = averaging.averaged(
-            read_all(state.averages),
-            read_all(state.averaged_variables),
-            average.coefficient(n.read_value()),
-        )
-        for target, value in zip(state.averages, values, strict=True):
-            local(target).assign(value)
-        n.assign_add(1)
-        return tf.zeros(())
-
     due = average.due(_since_start(inner, state))
     if updated is not None:
         due = tf.logical_and(due, updated)
-    tf.cond(due, move, lambda: tf.zeros(()))
+    tf.cond(due, lambda: move(average, state), lambda: tf.zeros(()))
+
+
+def move(average: Averaging, state: StepState) -> tf.Tensor:
+    """One move of the average on this replica."""
+    n = local(state.averaged)
+    values = averaging.averaged(
+        read_all(state.averages),
+        read_all(state.averaged_variables),
+        average.coefficient(n.read_value()),
+    )
+    for target, value in zip(state.averages, values, strict=True):
+        local(target).assign(value)
+    n.assign_add(1)
+    return tf.zeros(())
 
 
 def _rescale(scaler: keras.optimizers.LossScaleOptimizer, finite: tf.Tensor) -> None:
@@ -275,10 +278,12 @@ def _rescale(scaler: keras.optimizers.LossScaleOptimizer, finite: tf.Tensor) -> 
         target.assign_add(tf.cast(tf.logical_not(finite), target.dtype))
 
 
-def _count(state: StepState, finite: tf.Tensor, row: tf.Tensor | None) -> None:
+def _count(
+    state: StepState, finite: tf.Tensor, row: tf.Tensor | None, columns: tuple[Any, ...]
+) -> None:
     attempts, bad = local(state.attempts), local(state.bad_in_a_row)
-    if row is not None and state.ring is not None:
-        ring = local(state.ring)
+    if row is not None:
+        ring = local(state.rings[columns])
         ring.scatter_nd_update([[attempts.read_value() % ring.shape[0]]], row[None])
     bad.assign(tf.where(finite, 0, bad.read_value() + 1))
     local(state.overflows).assign_add(tf.cast(tf.logical_not(finite), tf.int64))

@@ -43,7 +43,7 @@ def recalibrate(model: keras.Model, fit: Fit) -> None:
     layers = batch_norm_layers(model)
     if not layers:
         return
-    moving = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+    moving = keras_seams.moving_statistics_of(layers)
     others = [v for v in model.non_trainable_variables if not any(v is m for m in moving)]
     kept = [local(v).read_value() for v in others]
     sums = [tf.zeros(v.shape) for v in moving]

@@ -19,6 +19,7 @@ def _named(model: keras.Model, step: InstalledStep) -> dict[str, Any]:
         ("model", model.variables),
         ("optimizer", model.optimizer.variables),
         ("metric", model.metrics_variables),
+        ("recurrent", keras_seams.recurrent_states(model)),
     ):
         # By place and last name: layers' own names count on through a process.
         named |= {f"{group}/{i}/{v.name}": v for i, v in enumerate(variables)}

@@ -21,6 +21,7 @@ class Fit:
     iterator: Any
     callbacks: keras.callbacks.CallbackList
     epochs: int
+    initial_epoch: int
     validation_data: Any
     validation_steps: int | None
     validation_batch_size: int | None
@@ -38,6 +39,15 @@ class Fit:
     def data_are_finite(self) -> bool:
         count = self.iterator.data_adapter.num_batches
         return count is not None and count > 0
+
+    @property
+    def data_end_with_the_epoch(self) -> bool:
+        return self.iterator.data_adapter.num_batches == self.iterator.num_batches
+
+    @property
+    def total_steps(self) -> int | None:
+        """Calls of the train function in this fit, or None where Keras does not know."""
+        return None if self.steps is None else self.steps * (self.epochs - self.initial_epoch)
 
     def count_updates(self, group: int) -> None:
         """Let this fit count groups of batches: bars, `steps` and the epoch's end."""
@@ -75,6 +85,15 @@ def fit_iterator(model: keras.Model) -> Any | None:
     return None if held is None else held["epoch_iterator"]
 
 
+def fits_running(model: keras.Model) -> int:
+    """How many `fit` of this model are on the stack."""
+    count, frame = 0, sys._getframe(1)
+    while frame is not None:
+        count += frame.f_code is _FIT_CODE and frame.f_locals.get("self") is model
+        frame = frame.f_back
+    return count
+
+
 def running_fit(model: keras.Model) -> Fit | None:
     """The `fit` of this model that is calling us, its callbacks listed, or None."""
     held = _fit_locals(model)
@@ -84,6 +103,7 @@ def running_fit(model: keras.Model) -> Fit | None:
         iterator=held["epoch_iterator"],
         callbacks=held["callbacks"],
         epochs=held["epochs"],
+        initial_epoch=held["initial_epoch"],
         validation_data=held["validation_data"],
         validation_steps=held["validation_steps"],
         validation_batch_size=held["validation_batch_size"] or held["batch_size"],
@@ -158,4 +178,4 @@ def _maybe_symbolic_build(self: keras.Model, iterator: Any = None, data_batch: A
 def mend_symbolic_build() -> None:
     """Put our version in Keras's place, where Keras still has the fault."""
     if '"MEAN"' in inspect.getsource(TensorFlowTrainer._maybe_symbolic_build):
-        TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
+        setattr(TensorFlowTrainer, "_maybe_symbolic_build", _maybe_symbolic_build)  # noqa: B010

@@ -60,6 +60,17 @@ def loss_terms(model: keras.Model, y: Any, y_pred: Any, sample_weight: Any) -> l
     return found[:1] if single else found
 
 
+def term_count(model: keras.Model, y: Any) -> int:
+    """How many terms `loss_terms` will find, once the loss is built."""
+    compiled = model._compile_loss
+    if compiled is None:
+        return 0
+    single = not keras.tree.is_nested(y) and not keras.tree.is_nested(
+        compiled._y_pred_build_structure
+    )
+    return min(len(compiled._flat_losses), 1) if single else len(compiled._flat_losses)
+
+
 def loss_value(term: LossTerm, loss: keras.losses.Loss | None = None) -> tf.Tensor:
     """The term's value as on one replica, unweighted, float32."""
     value = (loss or term.loss)(term.y_true, term.y_pred, term.sample_weight)

@@ -1,7 +1,7 @@
 """A model: its train function, its variables, its layers, its metrics."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,12 +11,21 @@ from keras.src.trainers.trainer import Trainer
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 
+def _is_own(model: keras.Model, name: str, stock: Any) -> bool:
+    """Whether a method is not Keras's: its class overrides it, or it was put on the model."""
+    return name in model.__dict__ or getattr(type(model), name) is not getattr(stock, name)
+
+
 def has_own_train_step(model: keras.Model) -> bool:
-    return type(model).train_step is not TensorFlowTrainer.train_step
+    return _is_own(model, "train_step", TensorFlowTrainer)
 
 
 def has_own_compute_loss(model: keras.Model) -> bool:
-    return type(model).compute_loss is not Trainer.compute_loss
+    return _is_own(model, "compute_loss", Trainer)
+
+
+def has_own_compute_metrics(model: keras.Model) -> bool:
+    return _is_own(model, "compute_metrics", Trainer)
 
 
 def make_function(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -24,10 +33,16 @@ def make_function(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[A
     return model._make_function(step)
 
 
+def loops_on_the_host(model: keras.Model, group: int) -> bool:
+    """Whether the host pulls the batches: Keras's loop on the device fails with replicas."""
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    return group > 1 or (replicas > 1 and model.steps_per_execution > 1)
+
+
 def make_grouped_function(
     model: keras.Model, step: Callable[[Any], Any], group: int
 ) -> Callable[[Any], Any]:
-    """A train function whose step is given a tuple of up to `group` of fit's batches.
+    """A train function whose step is given a tuple of up to `group` of fit's batches, or the one.
 
     The host pulls them, so that batches of any shape and a partial last group are what they are.
     """
@@ -48,7 +63,7 @@ def make_grouped_function(
             if not batches:
                 break
             _refuse_unequal(batches)
-            logs = on_batches(batches)
+            logs = on_batches(batches if group > 1 else batches[0])
         if logs is None:
             raise StopIteration
         return logs
@@ -71,13 +86,26 @@ def metrics_result(model: keras.Model) -> dict[str, Any]:
     return model.get_metrics_result()
 
 
-def compute_metrics(model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
-    """Update the compiled metrics; Keras's method also returns results, which XLA drops."""
-    model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+def compute_metrics(
+    model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any
+) -> dict[str, Any]:
+    """Update the compiled metrics; what it returns counts where the method is the model's own."""
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
 def track_loss(model: keras.Model, loss: tf.Tensor, samples: tf.Tensor) -> None:
     model._loss_tracker.update_state(loss, sample_weight=samples)
+
+
+def loss_seen(model: keras.Model) -> tf.Tensor:
+    """What the loss's own metric has counted so far."""
+    return local(model._loss_tracker.count).read_value()
+
+
+def saw_nothing(model: keras.Model) -> bool:
+    """Whether no step of this epoch counted: the loss's own metric is as it was reset."""
+    # A model's own `train_step` need not update it.
+    return not has_own_train_step(model) and float(local(model._loss_tracker.count)) == 0
 
 
 def is_built(model: keras.Model) -> bool:
@@ -105,14 +133,55 @@ def seed_states(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
 
 
-def moving_statistics(model: keras.Model) -> list[keras.Variable]:
+def moving_statistics(model: keras.Model) -> list[Any]:
     """BatchNorm's moving means and variances."""
+    layers = all_layers(model)
+    return moving_statistics_of(
+        [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    )
+
+
+def moving_statistics_of(layers: Sequence[keras.layers.BatchNormalization]) -> list[Any]:
+    """The moving mean and variance of each layer that is built."""
     return [
-        variable
-        for layer in all_layers(model)
-        if isinstance(layer, keras.layers.BatchNormalization)
-        for variable in (layer.moving_mean, layer.moving_variance)
+        v for layer in layers if layer.built for v in (layer.moving_mean, layer.moving_variance)
     ]
+
+
+def weights_and_statistics(model: keras.Model) -> list[keras.Variable]:
+    """Float weights, frozen ones too, and BatchNorm's moving statistics, each once, in order.
+
+    Other states that move by themselves (counters, a Normalization's mean) are no weights.
+    """
+    moving = {id(v) for v in moving_statistics(model)}
+    found: dict[int, keras.Variable] = {}
+    for layer in [model, *all_layers(model)]:
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+            made_to_train = any(variable is v for v in layer._trainable_variables)
+            is_float = keras.backend.is_float_dtype(variable.dtype)
+            if is_float and (made_to_train or id(variable) in moving):
+                found.setdefault(id(variable), variable)
+    return list(found.values())
+
+
+def recurrent_states(model: keras.Model) -> list[keras.Variable]:
+    """The states of stateful recurrent layers, which Keras keeps out of the model's variables."""
+    return [
+        state
+        for layer in all_layers(model)
+        if isinstance(layer, keras.layers.RNN) and layer.stateful
+        for state in keras.tree.flatten(layer.states or [])
+    ]
+
+
+def moved_by_forward(model: keras.Model) -> list[keras.Variable]:
+    """What a forward pass and the metrics may move: states, seeds, statistics, metrics."""
+    return [*model.non_trainable_variables, *recurrent_states(model), *model.metrics_variables]
+
+
+def compile_token(model: keras.Model) -> Any:
+    """An object that is another one after every `compile`."""
+    return model._compile_config
 
 
 def is_deterministic() -> bool:

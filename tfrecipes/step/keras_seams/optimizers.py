@@ -46,6 +46,47 @@ def scheduled_rate(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
     return tf.cast(optimizer._get_current_learning_rate(), tf.float32)
 
 
+def schedule(
+    optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.schedules.LearningRateSchedule | None:
+    """The schedule, where the learning rate is one and not a variable."""
+    rate = optimizer._learning_rate
+    return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
+
+
+def settings(optimizer: keras.optimizers.Optimizer) -> tuple[Any, ...]:
+    """What a traced function holds of an optimizer as constants: its numbers, and its schedule.
+
+    A learning rate that is a variable is read at every step; one that is a schedule is traced
+    (KERAS_FACTS 35).
+    """
+    inner = getattr(optimizer, "inner_optimizer", None)
+    plain = tuple(
+        (name, value)
+        for name, value in sorted(vars(optimizer).items())
+        if not name.startswith("_") and isinstance(value, (bool, int, float, type(None)))
+        if name != "built"
+    )
+    rate = optimizer._learning_rate if inner is None else None
+    return (plain, rate if callable(rate) else None, None if inner is None else settings(inner))
+
+
+@contextlib.contextmanager
+def watched(optimizer: keras.optimizers.Optimizer, *names: str) -> Iterator[set[str]]:
+    """Which of an optimizer's methods are called inside, by name."""
+    called: set[str] = set()
+
+    def watch(name: str, method: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            called.add(name)
+            return method(*args, **kwargs)
+
+        return call
+
+    with _replaced(optimizer, **{name: watch(name, getattr(optimizer, name)) for name in names}):
+        yield called
+
+
 def is_decayed_by_keras(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
     return bool(optimizer.weight_decay) and bool(optimizer._use_weight_decay(variable))
 
