@@ -50,6 +50,21 @@ class Isolation:
             sys.modules["matplotlib.pyplot"].close("all")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all", action="store_true", help="walk the big matrices whole, and write their tables"
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say how many cells of the composition matrix were walked."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    if any(getattr(report, "user_properties", ()) for report in reports):
+        from tests.composition import table
+
+        table.say(reports, terminalreporter.write_line, write_page=config.getoption("--all"))
+
+
 def pytest_configure(config):
     """Refuse another Keras backend in one sentence, before hundreds of tests fail by it."""
     backend = os.environ["KERAS_BACKEND"]
