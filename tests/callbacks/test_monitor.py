@@ -93,6 +93,25 @@ def test_epochs_csv_has_historys_keys_and_events_have_groups(tmp_path):
     assert {"epoch/loss", "validation/loss", "step/grad_norm"} <= tags
 
 
+def test_a_step_is_one_event_that_holds_every_column(tmp_path):
+    # One operation a step: one a column takes 3 ms, several times a small step.
+    tiny.fit(tiny.model(), tfr.AdamW(1e-2), [tfr.Monitor(tmp_path)])
+    events = next((tmp_path / "events").iterdir())
+    seen = [
+        (event.step, {v.tag: v for v in event.summary.value})
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        if any(value.tag.startswith("step/") for value in event.summary.value)
+    ]
+    steps = read_run(tmp_path).steps
+    assert [number for number, _ in seen] == steps["step"].tolist()
+    for t, (_, values) in enumerate(seen):
+        assert set(values) == {f"step/{name}" for name in steps if name != "step"}
+        for name in ("loss", "grad_norm", "learning_rate"):
+            value = values[f"step/{name}"]
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            assert tf.make_ndarray(value.tensor) == pytest.approx(steps[name][t], rel=1e-6)
+
+
 def test_a_skipped_step_has_its_row_and_its_number(tmp_path):
     x, y = tiny.data(96)
     x[40] = np.nan

@@ -66,6 +66,7 @@ class Monitor(StepCallback):
         )
         self._steps: StepsFile | None = None
         self._events: Any = None
+        self._event: Any = None
         self._failed: set[str] = set()
         self._row = 0
 
@@ -101,15 +102,17 @@ class Monitor(StepCallback):
         self._guarded("events", lambda: self._write_step_events(columns, rows))
 
     def _write_step_events(self, columns: tuple[str, ...], rows: np.ndarray) -> None:
-        writer = self._writer()
-        with writer.as_default():
+        if self._event is None:
+            self._event = _scalars([f"step/{name}" for name in columns if name != "step"])
+        held = [i for i, name in enumerate(columns) if name != "step"]
+        with self._writer().as_default():
             for row in rows:
                 every = 1 + self._row // EVENT_ROWS
                 if self._row % every == 0:
                     number = int(row[columns.index("step")]) if "step" in columns else self._row
-                    for name, value in zip(columns, row, strict=True):
-                        if name != "step":
-                            tf.summary.scalar(f"step/{name}", value, step=number)
+                    for value, i in zip(self._event.value, held, strict=True):
+                        value.tensor.float_val[:] = [row[i]]
+                    tf.summary.experimental.write_raw_pb(self._event.SerializeToString(), number)
                 self._row += 1
                 if self._row == EVENT_ROWS:
                     print(
@@ -158,6 +161,15 @@ class Monitor(StepCallback):
         self.close()
         self.findings = found_in(folder, step.stopped)
         self._guarded("findings.json", lambda: folder.write_findings(self.findings))
+
+
+def _scalars(tags: Sequence[str]) -> Any:
+    """An event of scalars to be filled in: one op a step, .2 ms; a `tf.summary.scalar` each is 3."""
+    event = tf.compat.v1.Summary()
+    for tag in tags:
+        value = event.value.add(tag=tag, tensor=tf.make_tensor_proto(1.0, tf.float32))
+        value.metadata.plugin_data.plugin_name = "scalars"
+    return event
 
 
 def found_in(folder: RunFolder, stopped: str | None) -> list[Finding]:
