@@ -29,6 +29,7 @@ from tfrecipes.runs.folder import read_run
 NAME = "saved_recipes"
 LONG_SEEDS = 2  # of what takes minutes a run
 ON_DIGITS = ("tiny", "one_cycle", "constant", "cnn_sgd", "cnn_cosine", "swa")
+MEASURED = (*ON_DIGITS, "transformer")
 
 
 def digits(name: str, seed: int, epochs: int | None = None) -> dict[str, float]:
@@ -85,9 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except data.MissingDataError as error:
         print(error, file=sys.stderr)
         return 2
-    recipes = {}
     # Quick: a test trains the others for an epoch (tests/recipe/test_gallery_trains.py).
-    for name in ("swa", "transformer") if given.quick else (*ON_DIGITS, "transformer"):
+    names = ("swa", "transformer") if given.quick else MEASURED
+    recipes = {}
+    for name in names:
         if name in ON_DIGITS:
             runs = [digits(name, seed, 1 if given.quick else None) for seed in seeds]
             recipes[name] = summary("digits", runs)
