@@ -1,6 +1,5 @@
 """Resume: a run that was cut anywhere goes on to the same bits."""
 
-import os
 import signal
 
 import keras
@@ -75,7 +74,7 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
     class Signals(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(Preempted) as stopped:
         run(tmp_path, [Signals()])
@@ -92,7 +91,7 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
 def test_a_signal_between_steps_leaves_the_next_epochs_metrics_alone(tmp_path, hook):
     def signals(number, logs=None):
         if hook != "on_epoch_begin" or number == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     validation = {"validation_data": tiny.data(32, seed=1)}
     _, history = run(tmp_path / "whole", **validation)
@@ -108,7 +107,7 @@ def test_handlers_of_a_fit_that_was_left_give_a_signal_back(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, [Cut(1)])
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -233,7 +233,7 @@ class Resume(StepCallback):
         # A `fit` that was left by an exception has told no callback; its handlers stand until now.
         if self._signal is not None or keras_seams.fit_iterator(self.model) is None:
             self.release()
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)  # at once, in this thread
             return
         self._signal = signal.Signals(number).name
         print(f"{self._signal}: the step is finished, then the run is saved. Once more: ends now.")
