@@ -19,7 +19,8 @@ CLASSES = {
 HEAD = """\
 # The law of composition, walked
 
-`pytest tests/composition --all` makes this page. Each cell is one training run of six steps with
+`pytest tests/composition --all -n 2 --dist load` makes this page (two processes, as one grows to 8
+GB over so many models on two replicas). Each cell is one training run of six steps with
 one value of every feature; the reference is the same arithmetic in float64 NumPy
 (`tests/composition/reference.py`): no micro-batches, no loss scale, no replicas, one big batch a
 step. Held are the weights, their average, the number of updates, the losses in History and each
