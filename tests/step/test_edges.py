@@ -277,3 +277,70 @@ def test_nobody_is_promised_a_skip_that_keras_does_not_do(capsys):
 def test_an_override_that_the_step_would_not_call_is_refused(name):
     with pytest.raises(TypeError, match="rule"):
         type("Mine", (tfr.SGD,), {name: lambda self, *a, **k: None})
+
+
+# ------------------------------------------------------------------------------- stopping for good
+
+
+def bad_in(steps, batch=4, count=6):
+    """Data of `count` batches of which some hold a NaN."""
+    x, y = tiny.data(batch * count)
+    for step in steps:
+        x[step * batch] = np.nan
+    return x, y
+
+
+@pytest.mark.parametrize("group", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("arguments", "bad", "attempts", "updates"),
+    [
+        ({"on_nonfinite": "stop"}, (0,), 1, 0),
+        ({"on_nonfinite": "stop"}, (1,), 2, 1),
+        ({"max_bad_steps": 2}, (1, 2), 3, 1),
+        ({"max_bad_steps": 2}, (0, 2, 4), 6, 3),
+    ],
+)
+def test_a_run_stops_inside_a_call_of_several_steps(group, arguments, bad, attempts, updates):
+    net = compiled(steps_per_execution=group)
+    x, y = bad_in(bad)
+    monitor = tfr.Monitor()
+    net.fit(
+        x,
+        y,
+        batch_size=4,
+        shuffle=False,
+        verbose=0,
+        callbacks=[tfr.TrainStep(**arguments), monitor],
+    )
+    state = step_of(net).state
+    assert int(state.attempts) == attempts
+    assert int(net.optimizer.iterations) == updates
+    assert int(state.overflows) == attempts - updates
+    assert bool(step_of(net).stopped) == (attempts < 6)
+
+
+def test_with_loss_scaling_stop_waits_for_the_smallest_scale():
+    net = compiled(tfr.LossScaleOptimizer(tfr.SGD(0.1), initial_scale=4.0))
+    x, y = bad_in(range(6))
+    net.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[tfr.TrainStep("stop")])
+    assert int(step_of(net).state.attempts) == 3  # at 4, at 2, at 1
+    assert float(net.optimizer.dynamic_scale) == 1.0
+
+
+def test_a_further_fit_counts_bad_steps_anew():
+    net = compiled()
+    for bad, stopped in ((range(6), True), ((0,), False)):
+        x, y = bad_in(bad)
+        net.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[tfr.TrainStep("skip", 3)])
+        assert bool(step_of(net).stopped) == stopped
+
+
+@pytest.mark.parametrize(
+    "callback", [lambda: tfr.MicroBatch(8), lambda: tfr.GradientAccumulation(2)]
+)
+def test_a_recipes_cut_and_a_callbacks_are_one_too_many(callback):
+    recipe = tfr.Recipe.load("default").replace(**{"step.gradient_accumulation_steps": 2})
+    net = tiny.dense_model()
+    recipe.compile(net, 30, loss=tiny.loss())
+    with pytest.raises(ValueError, match="once"):
+        fit(net, callback())

@@ -13,7 +13,6 @@ from typing import Any, Protocol, runtime_checkable
 import keras
 import tensorflow as tf
 
-from tfrecipes.arithmetic.loss_scale import FLOOR
 from tfrecipes.step import keras_seams
 from tfrecipes.step.accept import accepted
 from tfrecipes.step.keras_seams import Fit
@@ -105,6 +104,7 @@ class InstalledStep:
         self.plan = plan
         self._sealed_for = None if fit is None else fit.iterator
         self._rows.begin(self.state)
+        self.state.begin(plan)
         if fit is not None and plan.accumulate > 1:
             fit.count_updates(plan.accumulate)
         self._begin_average(fit)
@@ -239,23 +239,19 @@ class InstalledStep:
             hook()
 
     def _watch_bad_steps(self) -> None:
-        bad = int(keras_seams.local(self.state.bad_in_a_row))
-        if not bad or self.stopped:
+        if self.stopped or not bool(keras_seams.local(self.state.halted)):
             return
+        bad = int(keras_seams.local(self.state.bad_in_a_row))
+        step = int(keras_seams.local(self.state.attempts)) - bad
         _, scaler = split_scaler(self._model.optimizer)
-        at_once = self.plan.on_nonfinite == "stop" and (
-            scaler is None or float(keras_seams.local(scaler.dynamic_scale)) <= FLOOR
+        scale = ""
+        if scaler is not None:
+            scale = f" Loss scale {float(keras_seams.local(scaler.dynamic_scale)):g}."
+        self.stop(
+            f"Training stopped: loss or gradients were not finite in {bad} steps in a row, "
+            f"from step {step} on; the weights are those before it.{scale} Look for NaN or "
+            "inf in the data first, then lower the learning rate."
         )
-        if bad >= (1 if at_once else self.plan.max_bad_steps):
-            step = int(keras_seams.local(self.state.attempts)) - bad
-            scale = ""
-            if scaler is not None:
-                scale = f" Loss scale {float(keras_seams.local(scaler.dynamic_scale)):g}."
-            self.stop(
-                f"Training stopped: loss or gradients were not finite in {bad} steps in a row, "
-                f"from step {step} on; the weights are those before it.{scale} Look for NaN or "
-                "inf in the data first, then lower the learning rate."
-            )
 
     def stop(self, reason: str) -> None:
         """End the fit after this step, for good."""

@@ -66,6 +66,8 @@ class StepPlan:
 
 # Fields that only the host looks at: another value is no reason to trace again.
 _HOST_FIELDS = ("on_nonfinite", "max_bad_steps")
+# Three ways to say how a step's batch is cut; a plan has at most one.
+_CUTS = ("micro_batch", "micro_batches", "accumulate")
 
 
 class Claims:
@@ -94,18 +96,21 @@ class Claims:
                     f"{taken!r}. Keep one of the two."
                 )
             self._claimed[field] = (value, by)
-        self._refuse_two_cuts()
-
-    def _refuse_two_cuts(self) -> None:
-        cuts = [f for f in ("micro_batch", "micro_batches", "accumulate") if f in self._claimed]
-        if len(cuts) > 1:
-            (_, first), (_, second) = (self._claimed[f] for f in cuts[:2])
-            raise ValueError(
-                f"{second}: a step is cut into micro-batches once, and {first} does it already. "
-                "Keep one of MicroBatch, GradientAccumulation and the recipe's "
-                "`gradient_accumulation_steps`."
-            )
 
     def seal(self, base: StepPlan) -> StepPlan:
-        """The frozen plan: what was claimed over `base`."""
-        return replace(base, **{field: value for field, (value, _) in self._claimed.items()})
+        """The frozen plan: what was claimed over `base`.
+
+        Raises:
+            ValueError: If a step would be cut into micro-batches in two ways.
+        """
+        plan = replace(base, **{field: value for field, (value, _) in self._claimed.items()})
+        defaults = StepPlan()
+        cuts = {f: getattr(plan, f) for f in _CUTS if getattr(plan, f) != getattr(defaults, f)}
+        if len(cuts) > 1:
+            named = [self._claimed[f][1] if f in self._claimed else "the recipe" for f in cuts]
+            raise ValueError(
+                f"{named[1]}: a step is cut into micro-batches once, and {named[0]} does it "
+                f"already. Received: {cuts}. Keep one of MicroBatch, GradientAccumulation and the "
+                "recipe's `gradient_accumulation_steps`."
+            )
+        return plan

@@ -27,6 +27,9 @@ class StepState:
         bad_in_a_row: Skipped steps since the last good one, int32.
         overflows: Skipped steps altogether, int64.
         averaged: Updates that went into the average, int64.
+        bad_limit: Skipped steps in a row after which no step does anything more, int32.
+        stops_at_first: Whether one skipped step is too many already, at the smallest scale, bool.
+        halted: Whether the limit was reached: the rest of a call of several steps is idle, bool.
         average_start: Updates at the beginning of this fit, from which an average counts, int64.
         rings: The last rows of telemetry by their columns, (RING_ROWS, columns) float32.
         averages: One tensor a member of `averaged_variables`, or [].
@@ -39,6 +42,10 @@ class StepState:
         self.overflows = self._variable(0, tf.int64)
         self.averaged = self._variable(0, tf.int64)
         self.average_start = self._variable(0, tf.int64)
+        # Variables and not constants of the trace: another limit is no reason to trace again.
+        self.bad_limit = self._variable(StepPlan().max_bad_steps, tf.int32)
+        self.stops_at_first = self._variable(False, tf.bool)
+        self.halted = self._variable(False, tf.bool)
         self.rings: dict[tuple[Any, ...], tf.Variable] = {}
         self.averages: list[tf.Variable] = []
         self.averaged_variables: list[keras.Variable] = []
@@ -74,6 +81,13 @@ class StepState:
                 self._variable(tf.cast(host_value(v), average_dtype(v)), average_dtype(v))
                 for v in wanted
             ]
+
+    def begin(self, plan: StepPlan) -> None:
+        """A fit begins: it counts its bad steps anew, by its own limit."""
+        self.bad_in_a_row.assign(0)
+        self.bad_limit.assign(plan.max_bad_steps)
+        self.stops_at_first.assign(plan.on_nonfinite == "stop")
+        self.halted.assign(False)
 
     def restart_average(self) -> None:
         """Begin the average anew from the model's present weights."""

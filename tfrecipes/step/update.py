@@ -8,6 +8,7 @@ workers. A clip or a verdict before that sum is a different algorithm on every n
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import keras
@@ -132,6 +133,11 @@ def update(
     finite = tf.math.is_finite(norm)
     if loss is not None:
         finite = tf.logical_and(finite, tf.math.is_finite(loss))
+    running = tf.constant(True)
+    if state is not None:
+        # The host sees a stop only after the whole call; until then no step may undo it.
+        running = tf.logical_not(local(state.halted).read_value())
+    taken = tf.logical_and(finite, running)
 
     rate = keras_seams.scheduled_rate(inner)
     if plan.average is not None and state is not None:
@@ -173,11 +179,13 @@ def update(
         old = read_all(variables)
         return row(False, lambda: old, lambda: [tf.zeros_like(o) for o in old])
 
-    written = tf.cond(finite, commit, skip)
+    written = tf.cond(taken, commit, skip)
     if scaler is not None:
-        _rescale(scaler, finite)
+        _rescale(scaler, finite, running)
     if state is not None:
-        _count(state, finite, written if plan.columns else None, plan.columns)
+        at_floor = scaler is None or scale is None or scale <= loss_scale.FLOOR
+        counts = _Counts(state, finite, written if plan.columns else None, plan.columns, at_floor)
+        tf.cond(running, counts.move, lambda: tf.zeros(()))
 
 
 def _clip(
@@ -265,26 +273,52 @@ def move(average: Averaging, state: StepState) -> tf.Tensor:
     return tf.zeros(())
 
 
-def _rescale(scaler: keras.optimizers.LossScaleOptimizer, finite: tf.Tensor) -> None:
+def _rescale(
+    scaler: keras.optimizers.LossScaleOptimizer, finite: tf.Tensor, running: tf.Tensor
+) -> None:
     scale, good = local(scaler.dynamic_scale), local(scaler.step_counter)
     new_scale, new_good = loss_scale.next_scale(
         scale.read_value(), good.read_value(), finite, scaler.dynamic_growth_steps
     )
-    scale.assign(new_scale)
-    good.assign(new_good)
+    scale.assign(tf.where(running, new_scale, scale.read_value()))
+    good.assign(tf.where(running, new_good, good.read_value()))
     overflows = getattr(scaler, "overflow_count", None)
     if overflows is not None:
         target = local(overflows)
-        target.assign_add(tf.cast(tf.logical_not(finite), target.dtype))
+        overflowed = tf.logical_and(tf.logical_not(finite), running)
+        target.assign_add(tf.cast(overflowed, target.dtype))
 
 
-def _count(
-    state: StepState, finite: tf.Tensor, row: tf.Tensor | None, columns: tuple[Any, ...]
-) -> None:
-    attempts, bad = local(state.attempts), local(state.bad_in_a_row)
-    if row is not None:
-        ring = local(state.rings[columns])
-        ring.scatter_nd_update([[attempts.read_value() % ring.shape[0]]], row[None])
-    bad.assign(tf.where(finite, 0, bad.read_value() + 1))
-    local(state.overflows).assign_add(tf.cast(tf.logical_not(finite), tf.int64))
-    attempts.assign_add(1)
+@dataclass(frozen=True)
+class _Counts:
+    """What a step leaves in the state: its row, its counts, and whether it was one too many.
+
+    Attributes:
+        state: The step's variables.
+        finite: The verdict.
+        row: The telemetry's row, or None.
+        columns: The columns of that row.
+        at_floor: Whether the loss scale of this step was the smallest, or there is none.
+    """
+
+    state: StepState
+    finite: tf.Tensor
+    row: tf.Tensor | None
+    columns: tuple[Any, ...]
+    at_floor: tf.Tensor | bool
+
+    def move(self) -> tf.Tensor:
+        state, finite = self.state, self.finite
+        attempts, bad = local(state.attempts), local(state.bad_in_a_row)
+        if self.row is not None:
+            ring = local(state.rings[self.columns])
+            ring.scatter_nd_update([[attempts.read_value() % ring.shape[0]]], self.row[None])
+        in_a_row = tf.where(finite, 0, bad.read_value() + 1)
+        bad.assign(in_a_row)
+        local(state.overflows).assign_add(tf.cast(tf.logical_not(finite), tf.int64))
+        attempts.assign_add(1)
+        at_once = tf.logical_and(local(state.stops_at_first).read_value(), self.at_floor)
+        one_too_many = tf.logical_and(at_once, tf.logical_not(finite))
+        too_many = in_a_row >= local(state.bad_limit).read_value()
+        local(state.halted).assign(tf.logical_or(one_too_many, too_many))
+        return tf.zeros(())
