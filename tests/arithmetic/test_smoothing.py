@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.strategies import mirrored
 from tfrecipes.arithmetic.smoothing import (
     SmoothedCrossentropy,
     SmoothedInTraining,
@@ -171,7 +172,7 @@ def test_fit_smooths_and_evaluation_does_not(eager, steps_per_execution):
 
 def test_two_replicas_smooth_in_training_and_not_in_evaluation():
     x, y = np.ones((8, 3), "float32"), np.arange(8) % CLASSES
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with mirrored().scope():
         model = compiled(SmoothedCrossentropy(0.1, from_logits=True))
         model.optimizer.learning_rate = 0.0
     history = model.fit(x, y, validation_data=(x, y), verbose=0, shuffle=False).history

@@ -100,6 +100,16 @@ def test_no_test_is_skipped_and_every_known_gap_is_strict():
     assert not wrong
 
 
+def test_a_process_of_tests_has_one_strategy():
+    """A second one, of other shapes, aborts in TensorFlow whatever runs after it."""
+    made = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if "distributed" not in path.parts and "MirroredStrategy" + "(" in path.read_text("utf-8")
+    ]
+    assert made == ["tests/strategies.py"]
+
+
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"])
 def test_a_file_that_people_look_for_is_there(name):
     assert (ROOT / name).read_text(encoding="utf-8").strip()
