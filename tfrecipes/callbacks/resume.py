@@ -141,7 +141,9 @@ class Resume(StepCallback):
             # Saved between two epochs: what the metrics held was the one before's, or validation's.
             self.model.reset_metrics()
         self._calls, rest = divmod(done, self.model.steps_per_execution)
-        if rest:
+        if rest and done == self._fit.steps:
+            self._calls += 1  # the epoch's last call, a shorter one, was done too
+        elif rest:
             raise ValueError(
                 f"Resume: the epoch was left after {done} steps, which no whole number of calls "
                 f"makes. Received: steps_per_execution={self.model.steps_per_execution}. Use the "
@@ -199,6 +201,8 @@ class Resume(StepCallback):
             if hasattr(c, "get_resume_state")
         }
         steps = calls * self.model.steps_per_execution
+        if self._fit.steps is not None:
+            steps = min(steps, self._fit.steps)  # an epoch's last call may be shorter
         meta = {
             "epoch": epoch,
             "steps": steps,

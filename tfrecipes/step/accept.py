@@ -77,13 +77,6 @@ def _refuse_in_fit(model: keras.Model, plan: StepPlan, fit: Fit) -> None:
                 f"schedule. Received: learning_rate={type(schedule).__name__}. Leave the callback "
                 "out, or compile with a number."
             )
-    group = model.steps_per_execution
-    if fit.steps_were_given and not fit.data_end_with_the_epoch and (fit.steps or 0) % group:
-        raise ValueError(
-            "TrainStep: an epoch must be whole calls of the train function where the data go on "
-            f"after it. Received: steps_per_epoch={fit.steps}, steps_per_execution={group}. Let "
-            "one divide the other."
-        )
     if plan.accumulate > 1 and fit.steps_were_given and fit.data_are_finite:
         raise ValueError(
             "GradientAccumulation: `steps_per_epoch` counts updates, and these data have an end. "

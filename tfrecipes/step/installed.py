@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfrecipes.step import keras_seams
 from tfrecipes.step.accept import accepted
+from tfrecipes.step.calls import Calls
 from tfrecipes.step.keras_seams import Fit
 from tfrecipes.step.plan import Claims, StepPlan
 from tfrecipes.step.rows import Rows, Sink
@@ -65,6 +66,7 @@ class InstalledStep:
         self.plan = StepPlan()
         self.stopped: str | None = None
         self._skip_calls, self._pull_skipped = 0, False
+        self._calls = Calls()
         self.after_call: list[Callable[[], None]] = []
         self.at_epoch_end: list[Callable[[], None]] = []
         self._new_state()
@@ -107,6 +109,7 @@ class InstalledStep:
         self.state.begin(plan)
         if fit is not None and plan.accumulate > 1:
             fit.count_updates(plan.accumulate)
+        self._calls = Calls(fit, self._model.steps_per_execution)
         self._begin_average(fit)
         self._set_train_function(self._host_function(self._function(force)))
         keras_seams.set_method(self._model, keras_seams.EPOCH_END, self._metrics_or_logs)
@@ -165,7 +168,7 @@ class InstalledStep:
         if self._sealed_for is None:
             return
         self.read_rows()
-        self._sealed_for = None
+        self._sealed_for, self._calls = None, Calls()
         average = self.plan.average
         if average is not None and not int(keras_seams.local(self.state.averaged)):
             print(f"{type(average).__name__}: training ended before the first average.")
@@ -206,14 +209,20 @@ class InstalledStep:
     def _host_function(self, compiled: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def train_function(iterator: Any) -> Any:
             self._in_epoch = True
+            steps = self._calls.next(iterator)
             if self._skip_calls:
-                return self._skipped_call(iterator)
+                return self._skipped_call(iterator, steps)
             self._show_raw()
-            logs = compiled(iterator)
+            logs = compiled(iterator) if steps == whole else self._shorter_call(iterator, steps)
             self._after_call()
             return logs
 
+        whole = self._calls.group
         return train_function
+
+    def _shorter_call(self, iterator: Any, steps: int) -> Any:
+        with keras_seams.calls_of(self._model, steps):
+            return self._function(force=False)(iterator)
 
     def skip(self, calls: int, pull: bool) -> None:
         """Let the next calls do nothing: a resumed epoch's steps that were done before.
@@ -224,10 +233,10 @@ class InstalledStep:
         """
         self._skip_calls, self._pull_skipped = calls, pull
 
-    def _skipped_call(self, iterator: Any) -> dict[str, Any]:
+    def _skipped_call(self, iterator: Any, steps: int) -> dict[str, Any]:
         self._skip_calls -= 1
         if self._pull_skipped:
-            for _ in range(self._model.steps_per_execution * self.plan.accumulate):
+            for _ in range(steps * self.plan.accumulate):
                 next(iterator, None)
         return keras_seams.metrics_result(self._model)
 
@@ -304,6 +313,7 @@ class InstalledStep:
         if self._evaluating or not self._in_epoch:
             return result
         self._in_epoch = False
+        self._calls.end_epoch()
         self.read_rows()
         if isinstance(result, dict) and keras_seams.saw_nothing(self._model):
             # Every step was skipped. Keras's 0.0 would be the best loss there ever was.

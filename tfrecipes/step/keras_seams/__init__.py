@@ -28,6 +28,7 @@ from tfrecipes.step.keras_seams.losses import whole_loss as whole_loss
 from tfrecipes.step.keras_seams.models import all_layers as all_layers
 from tfrecipes.step.keras_seams.models import build as build
 from tfrecipes.step.keras_seams.models import call as call
+from tfrecipes.step.keras_seams.models import calls_of as calls_of
 from tfrecipes.step.keras_seams.models import compile_token as compile_token
 from tfrecipes.step.keras_seams.models import compiled_loss as compiled_loss
 from tfrecipes.step.keras_seams.models import compute_metrics as compute_metrics

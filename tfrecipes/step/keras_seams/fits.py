@@ -49,6 +49,14 @@ class Fit:
         """Calls of the train function in this fit, or None where Keras does not know."""
         return None if self.steps is None else self.steps * (self.epochs - self.initial_epoch)
 
+    def is_reading(self, iterator: Any) -> bool:
+        """Whether this is the iterator that the running epoch reads."""
+        return iterator is self.iterator._current_iterator
+
+    def give_back(self, batches: int) -> None:
+        """Tell Keras that a call took fewer batches than it counts for one."""
+        self.iterator._steps_seen -= batches
+
     def count_updates(self, group: int) -> None:
         """Let this fit count groups of batches: bars, `steps` and the epoch's end."""
         if self.iterator._num_batches is not None:

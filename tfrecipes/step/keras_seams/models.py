@@ -1,7 +1,8 @@
 """A model: its train function, its variables, its layers, its metrics."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -31,6 +32,16 @@ def has_own_compute_metrics(model: keras.Model) -> bool:
 def make_function(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Keras's own train function around our step: strategy, XLA, steps_per_execution."""
     return model._make_function(step)
+
+
+@contextlib.contextmanager
+def calls_of(model: keras.Model, steps: int) -> Iterator[None]:
+    """Let the train function be made and called as one of `steps` steps, which it reads here."""
+    group, model.steps_per_execution = model.steps_per_execution, steps
+    try:
+        yield
+    finally:
+        model.steps_per_execution = group
 
 
 def loops_on_the_host(model: keras.Model, group: int) -> bool:
