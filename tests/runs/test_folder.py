@@ -238,3 +238,36 @@ def test_the_room_needs_neither_keras_nor_tensorflow() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+class TestWhatTheMonitorAdds:
+    def test_facts_system_and_layers_are_read_back(self, tmp_path: Path) -> None:
+        with RunFolder.open(tmp_path) as folder:
+            folder.write_facts({"loss": {"name": "mse"}, "mean": float("nan"), "counts": (1, 2)})
+            with folder.open_system() as system:
+                system.append(
+                    ["step", "seconds", "gpu", "host_memory"],
+                    np.array([[9, 1.5, np.nan, 2**33 + 1]]),
+                )
+            with folder.open_layers() as layers:
+                layers.append(["step", "grad_norm/a/b"], np.array([[0, np.nan]]))
+        run = read_run(tmp_path)
+        assert run.facts == {"loss": {"name": "mse"}, "mean": None, "counts": [1, 2]}
+        assert (tmp_path / "system.csv").read_text() == (
+            "step,seconds,gpu,host_memory\n9,1.5,,8589934593\n"
+        )
+        assert np.isnan(run.system["gpu"][0])
+        assert run.system["host_memory"].tolist() == [2**33 + 1]
+        assert (tmp_path / "layers.csv").read_text() == "step,grad_norm/a/b\n0,nan\n"
+        assert list(run.layers) == ["step", "grad_norm/a/b"]
+        assert run.problems == ()
+
+    def test_a_run_without_them_has_none(self, tmp_path: Path) -> None:
+        (tmp_path / "steps.csv").write_text("step\n0\n")
+        run = read_run(tmp_path)
+        assert (run.facts, run.system, run.layers) == ({}, {}, {})
+
+    def test_a_name_that_ends_in_nan_is_no_empty_cell(self, tmp_path: Path) -> None:
+        with RunFolder.open(tmp_path) as folder, folder.open_system() as system:
+            system.append(["nan", "banan"], np.array([[np.nan, 1.0]]))
+        assert (tmp_path / "system.csv").read_text() == "nan,banan\n,1.0\n"

@@ -3,11 +3,10 @@
 import csv
 import io
 import json
+import math
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,19 +15,24 @@ import numpy as np
 from tfrecipes.runs.atomic import RunWriteError, write_atomically
 from tfrecipes.runs.environment import collect_environment
 from tfrecipes.runs.held import LOCK, let_go, locked, make, unusable
-from tfrecipes.runs.steps import StepsFile, read_table
+from tfrecipes.runs.reading import (
+    ENVIRONMENT,
+    EPOCHS,
+    FACTS,
+    FILES,
+    FINDINGS,
+    LAYERS,
+    RECIPE,
+    STATE,
+    STEPS,
+    SYSTEM,
+    Run,
+    read_run,
+)
+from tfrecipes.runs.steps import SYSTEM_INTEGERS, StepsFile, read_table
 
 Status = Literal["running", "finished", "stopped", "preempted"]
 STATUSES: tuple[Status, ...] = ("running", "finished", "stopped", "preempted")
-
-RECIPE, ENVIRONMENT, STATE = "recipe.toml", "environment.json", "state.json"
-STEPS, EPOCHS, FINDINGS = "steps.csv", "epochs.csv", "findings.json"
-_FILES = (RECIPE, ENVIRONMENT, STATE, STEPS, EPOCHS, FINDINGS)
-
-# A folder's file may come from anywhere; none of the small ones has business being larger.
-_MOST_BYTES = 64 * 2**20
-
-_READING_FAULTS = (OSError, ValueError)  # UnicodeDecodeError, JSON and TOML errors are ValueErrors
 
 
 class RunFolder:
@@ -48,7 +52,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = locked(self.path)
-        self.holds_run = any((self.path / name).exists() for name in _FILES)
+        self.holds_run = any((self.path / name).exists() for name in FILES)
         self._epochs: list[dict[str, float]] | None = None
         self._made: list[Path] = []  # folders that were not there before, the innermost first
 
@@ -179,6 +183,10 @@ class RunFolder:
         rows = [dict(f) if isinstance(f, Mapping) else f.as_dict() for f in findings]
         self._write_json(FINDINGS, rows)
 
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Writes `facts.json`; a number that JSON has no word for (NaN, inf) becomes null."""
+        self._write_json(FACTS, finite(facts))
+
     def write_state(
         self, status: Status, epochs: int, exit_code: int | None = None, reason: str | None = None
     ) -> None:
@@ -202,6 +210,14 @@ class RunFolder:
         """Opens `steps.csv` for appending; rows with `step >= resume_step` are dropped first."""
         return StepsFile(self.steps_path, resume_step)
 
+    def open_system(self, resume_step: int | None = None) -> StepsFile:
+        """Opens `system.csv` for appending, about a row a second; what is not known stays empty."""
+        return StepsFile(self.path / SYSTEM, resume_step, integers=SYSTEM_INTEGERS, empty=True)
+
+    def open_layers(self, resume_step: int | None = None) -> StepsFile:
+        """Opens `layers.csv` for appending: each layer group's norms, every so many steps."""
+        return StepsFile(self.path / LAYERS, resume_step)
+
     def append_epoch(self, logs: Mapping[str, float]) -> None:
         """Adds a row to `epochs.csv`. A key that is new becomes a column, empty in earlier rows."""
         self._loaded_epochs().append({key: float(value) for key, value in logs.items()})
@@ -214,6 +230,11 @@ class RunFolder:
             rows.append({})
         rows[-1].update({key: float(value) for key, value in logs.items()})
         self._write_epochs()
+
+    @property
+    def epochs_written(self) -> int:
+        """How many rows `epochs.csv` has."""
+        return len(self._loaded_epochs())
 
     def keep_epochs(self, count: int) -> None:
         """Drops the rows past the first `count`: a resumed run writes them again."""
@@ -245,117 +266,13 @@ class RunFolder:
         write_atomically(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a run left, as far as it can be read.
-
-    Attributes:
-        path: The folder; None for a run that was never in one.
-        steps: Column to float64 array (steps,), from `steps.csv`.
-        epochs: History's keys to float64 array (epochs,), from `epochs.csv`; NaN where an epoch
-            has no value.
-        recipe: `recipe.toml`, parsed. None where there is none.
-        recipe_text: The same as text.
-        environment: `environment.json`.
-        findings: `findings.json`, a list of dicts.
-        state: `state.json`. A killed run's says "running".
-        problems: A sentence for each file that is there and could not be read.
-    """
-
-    path: Path | None = None
-    steps: dict[str, np.ndarray] = field(default_factory=dict)
-    epochs: dict[str, np.ndarray] = field(default_factory=dict)
-    recipe: dict[str, Any] | None = None
-    recipe_text: str | None = None
-    environment: dict[str, Any] = field(default_factory=dict)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    state: dict[str, Any] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-
-
-def read_run(path: str | os.PathLike[str]) -> Run:
-    """Reads a run folder, of a finished, running or killed run.
-
-    Args:
-        path: The folder. Any one of its files is enough.
-
-    Returns:
-        The run; a broken file counts as absent and is named in `.problems`.
-
-    Raises:
-        ValueError: If `path` is no folder, or holds no file of a run.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise ValueError(
-            f"{path}: must be a run folder, and there is no folder of that name. Received: path={str(path)!r}."
-        )
-    if not any((path / name).exists() for name in _FILES):
-        raise ValueError(
-            f"{path}: holds no file of a run (such as {STEPS} or {EPOCHS}). Received: path={str(path)!r}. "
-            "Name the folder that `tfrecipes train` or `tfr.Monitor` wrote."
-        )
-    problems: list[str] = []
-    recipe_text = _text(path / RECIPE, problems)
-    return Run(
-        path=path,
-        steps=_table(path / STEPS, problems),
-        epochs=_table(path / EPOCHS, problems),
-        recipe=_toml(recipe_text, problems),
-        recipe_text=recipe_text,
-        environment=_json(path / ENVIRONMENT, dict, problems),
-        findings=[f for f in _json(path / FINDINGS, list, problems) if isinstance(f, dict)],
-        state=_json(path / STATE, dict, problems),
-        problems=tuple(problems),
-    )
-
-
-def _unreadable(name: str, error: Exception) -> str:
-    return f"{name} could not be read: {error}"
-
-
-def _text(path: Path, problems: list[str]) -> str | None:
-    if not path.exists():
-        return None
-    try:
-        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it is no regular file of at most {_MOST_BYTES // 2**20} MiB")
-        return path.read_text(encoding="utf-8")
-    except _READING_FAULTS as error:
-        problems.append(_unreadable(path.name, error))
-        return None
-
-
-def _toml(text: str | None, problems: list[str]) -> dict[str, Any] | None:
-    try:
-        return None if text is None else tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        problems.append(_unreadable(RECIPE, error))
-        return None
-
-
-def _json(path: Path, kind: type, problems: list[str]) -> Any:
-    text = _text(path, problems)
-    if text is None:
-        return kind()
-    try:
-        value = json.loads(text)
-        if not isinstance(value, kind):
-            raise ValueError(f"it holds no JSON {'object' if kind is dict else 'array'}")
-        return value
-    except (ValueError, RecursionError) as error:
-        problems.append(_unreadable(path.name, error))
-        return kind()
-
-
-def _table(path: Path, problems: list[str]) -> dict[str, np.ndarray]:
-    if not path.exists():
-        return {}
-    try:
-        return read_table(path)
-    except _READING_FAULTS as error:
-        problems.append(_unreadable(path.name, error))
-        return {}
+def finite(value: Any) -> Any:
+    """A JSON-able value with null in the place of every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 __all__ = ["STATUSES", "Run", "RunFolder", "RunWriteError", "Status", "StepsFile", "read_run"]

@@ -1,9 +1,10 @@
-"""`steps.csv`: one row a step, whole rows at every instant."""
+"""`steps.csv` and its like: a table that grows by rows, whole rows at every instant."""
 
 import contextlib
 import csv
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,28 @@ import numpy as np
 from tfrecipes.runs.atomic import RunWriteError, write_atomically
 
 INTEGER_COLUMNS = frozenset({"step", "samples", "clipped", "overflow"})
+SYSTEM_INTEGERS = frozenset({"step", "epoch", "host_memory", "gpu_memory"})
+
+_NAN_CELL = re.compile(r"(?<![^,\n])nan(?![^,\n])")
 
 # Rows that could not be written wait for the next append; past this much they are dropped, so that
 # a full disk never becomes a full memory. 4 MiB is about 40,000 rows of the twelve columns.
 _MOST_WAITING_BYTES = 4 * 2**20
 
 
-def _format(column: str, values: np.ndarray) -> list[str]:
+def _format(values: np.ndarray, integer: bool) -> list[str]:
     """A column's cells: integers plainly, the rest as the shortest text that gives the float32 back."""
-    if column in INTEGER_COLUMNS:
+    if integer:
         return [str(int(v)) if np.isfinite(v) else str(v) for v in values.tolist()]
     with np.errstate(over="ignore"):  # a float64 past float32's range is inf there as well
         return [str(v) for v in values.astype(np.float32)]
 
 
-def format_rows(columns: Sequence[str], rows: np.ndarray) -> str:
+def format_rows(
+    columns: Sequence[str], rows: np.ndarray, integers: Collection[str] = INTEGER_COLUMNS
+) -> str:
     """The rows as CSV lines, each with its newline."""
-    cells = [_format(column, rows[:, i]) for i, column in enumerate(columns)]
+    cells = [_format(rows[:, i], column in integers) for i, column in enumerate(columns)]
     return "".join(",".join(row) + "\n" for row in zip(*cells, strict=True))
 
 
@@ -89,6 +95,8 @@ class StepsFile:
         path: The file.
         resume_step: The step at which the run goes on [optimizer steps]; rows with
             `step >= resume_step` will be written again. None keeps every row.
+        integers: Columns whose numbers are whole.
+        empty: Write NaN as an empty cell: the column has no value there.
 
     Raises:
         RunWriteError: If the existing file cannot be repaired.
@@ -102,8 +110,16 @@ class StepsFile:
         'step,loss\\n0,2.5\\n1,0.1\\n'
     """
 
-    def __init__(self, path: str | os.PathLike[str], resume_step: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        resume_step: int | None = None,
+        integers: Collection[str] = INTEGER_COLUMNS,
+        empty: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self._integers = integers
+        self._empty = empty
         self.dropped_rows = 0  # rows lost for good to a disk that stayed full
         self._descriptor: int | None = None
         self._columns: list[str] = []
@@ -131,13 +147,13 @@ class StepsFile:
         rows = np.asarray(rows, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(columns):
             raise ValueError(
-                f"steps.csv: `rows` must be (rows, {len(columns)}), a number for each of the columns. "
+                f"{self.path.name}: `rows` must be (rows, {len(columns)}), a number for each of the columns. "
                 f"Received: rows.shape={rows.shape!r}."
             )
         bad = [c for c in columns if not c or any(ch in c for ch in ',"\r\n')]
         if bad or len(set(columns)) != len(columns):
             raise ValueError(
-                "steps.csv: column names must differ and hold no comma, quote or line break. "
+                f"{self.path.name}: column names must differ and hold no comma, quote or line break. "
                 f"Received: columns={columns!r}."
             )
         if not len(rows):
@@ -145,9 +161,11 @@ class StepsFile:
         if missing := [c for c in columns if c not in self._columns]:
             self._add_columns(missing, len(rows))
         if columns == self._columns:
-            text = format_rows(columns, rows)
+            text = format_rows(columns, rows, self._integers)
         else:
             text = self._spread(columns, rows)
+        if self._empty:
+            text = _NAN_CELL.sub("", text)
         self._write(text.encode())
 
     def flush(self) -> None:
@@ -188,7 +206,7 @@ class StepsFile:
             self._descriptor = None
 
     def _spread(self, columns: list[str], rows: np.ndarray) -> str:
-        cells = {column: _format(column, rows[:, i]) for i, column in enumerate(columns)}
+        cells = {c: _format(rows[:, i], c in self._integers) for i, c in enumerate(columns)}
         empty = [""] * len(rows)
         laid_out = [cells.get(column, empty) for column in self._columns]
         return "".join(",".join(row) + "\n" for row in zip(*laid_out, strict=True))
