@@ -344,3 +344,18 @@ def test_a_recipes_cut_and_a_callbacks_are_one_too_many(callback):
     recipe.compile(net, 30, loss=tiny.loss())
     with pytest.raises(ValueError, match="once"):
         fit(net, callback())
+
+
+def test_sparse_batches_cannot_be_joined_and_the_sentence_says_so():
+    net = keras.Sequential([keras.Input((4,), sparse=True), keras.layers.Dense(2)])
+    net.compile("sgd", "mse")
+    x = tf.sparse.from_dense(np.eye(4, dtype="float32"))
+    data = tf.data.Dataset.from_tensors((x, np.zeros((4, 2), "float32"))).repeat(2)
+    with pytest.raises(ValueError, match="Received: SparseTensor"):
+        net.fit(data, verbose=0, shuffle=False, callbacks=[tfr.GradientAccumulation(2)])
+
+
+def test_a_call_of_more_steps_than_the_ring_has_rows_is_refused():
+    net = compiled(steps_per_execution=5000)
+    with pytest.raises(ValueError, match="Received: steps_per_execution=5000"):
+        fit(net, tfr.Monitor())

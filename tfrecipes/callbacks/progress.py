@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfrecipes.callbacks.step import Configured
 from tfrecipes.step.installed import newest_row
 from tfrecipes.views.live import Display, Moment, choose_display
 
@@ -32,7 +33,7 @@ _NOT_SHOWN = frozenset(
 Numbers = Mapping[str, float]
 
 
-class Progress(keras.callbacks.Callback):
+class Progress(Configured, keras.callbacks.Callback):
     """Shows epoch, step, loss, learning rate, gradient norm, speed and time left.
 
     In a terminal a bar that is redrawn at most ten times a second; in a pipe or a file a line every

@@ -3,8 +3,10 @@
 Every callback of ours brings the train step; these three bring little else.
 """
 
+import inspect
+import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 
@@ -21,7 +23,38 @@ def positive(where: str, name: str, value: Any) -> int:
     return value
 
 
-class StepCallback(keras.callbacks.Callback):
+class Configured:
+    """Keeps what an object was made with, so that it round-trips as Keras's objects do.
+
+    A subclass's own argument is in the config too, without a line of its own.
+    """
+
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+        except TypeError:
+            return self  # `__init__` is called next, and says what is wrong with them
+        bound.apply_defaults()
+        self._arguments = dict(list(bound.arguments.items())[1:])
+        return self
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make another like this one."""
+        return {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value
+            for name, value in self._arguments.items()
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Another one of the same arguments."""
+        return cls(**config)
+
+
+class StepCallback(Configured, keras.callbacks.Callback):
     """A callback that works inside the compiled step: it claims fields of the plan.
 
     Subclasses say in `claims` what the step must do, and in `sealed` they hook what runs on the

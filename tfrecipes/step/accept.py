@@ -7,6 +7,7 @@ import keras
 from tfrecipes.step import keras_seams
 from tfrecipes.step.keras_seams import Fit
 from tfrecipes.step.plan import StepPlan
+from tfrecipes.step.state import RING_ROWS
 from tfrecipes.step.update import PureOptimizer, split_scaler
 
 
@@ -23,6 +24,11 @@ def accepted(model: keras.Model, plan: StepPlan, fit: Fit | None) -> StepPlan:
         )
     _refuse_doubled_features(model)
     _refuse_xla_on_a_split_cpu(model)
+    if plan.columns and model.steps_per_execution > RING_ROWS:
+        raise ValueError(
+            f"Monitor: keeps the rows of {RING_ROWS:,} steps between two looks. Received: "
+            f"steps_per_execution={model.steps_per_execution}. Compile with fewer."
+        )
     if fit is not None:
         _refuse_in_fit(model, plan, fit)
     if keras_seams.has_own_train_step(model):

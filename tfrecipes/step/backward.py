@@ -304,12 +304,17 @@ def _sum_over(
     return tf.cond(left_over > 0, rest, lambda: list(sums))
 
 
-def _slice(tensor: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def refuse_what_is_not_dense(tensor: Any) -> None:
+    """Parts of a batch are cut from dense tensors, and joined from them."""
     if not isinstance(tensor, tf.Tensor):
         raise ValueError(
             "TrainStep: micro-batches, accumulation and replicas are cut from dense tensors. "
             f"Received: {type(tensor).__name__}. Pad the data, or train without them."
         )
+
+
+def _slice(tensor: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    refuse_what_is_not_dense(tensor)
     begin = tf.concat([[start], tf.zeros([tf.rank(tensor) - 1], tf.int32)], 0)
     extent = tf.concat([[size], tf.shape(tensor)[1:]], 0)
     cut = tf.slice(tensor, begin, extent)

@@ -3,8 +3,7 @@
     whole step's batch -> denominators -> forward and backward in micro-batches -> one reduce
     -> update (the order stands in `update`)
 
-`step_of(model)` gives the model's handle: callbacks claim fields of the plan through it, `fit`
-seals it. Nothing is tracked or saved with the model.
+What puts it on a model stands in `installed`. Nothing is tracked or saved with the model.
 """
 
 import warnings
@@ -15,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfrecipes.step import keras_seams, replicas
-from tfrecipes.step.backward import BackwardPass, batch_size
+from tfrecipes.step.backward import BackwardPass, batch_size, refuse_what_is_not_dense
 from tfrecipes.step.keras_seams import local
 from tfrecipes.step.plan import StepPlan
 from tfrecipes.step.state import StepState
@@ -138,6 +137,7 @@ def _joined(batches: tuple[Any, ...]) -> tuple[Any, tf.Tensor]:
     def join(*parts: Any) -> Any:
         if parts[0] is None:
             return None
+        refuse_what_is_not_dense(parts[0])
         return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
     joined = keras.tree.map_structure(join, *batches, none_is_leaf=True)
