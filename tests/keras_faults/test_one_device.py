@@ -586,6 +586,33 @@ def a_bad_step_in_the_first_epoch_does_not_spoil_the_best(ours, folder):
     assert saved == pytest.approx(min(losses), rel=1e-6)
 
 
+@row(33)
+def a_first_validation_that_is_no_number_is_the_best_of_nothing(ours, folder):
+    net = tiny.dense_model()
+    x, y = tiny.data(64, seed=1)
+
+    class Broken(keras.callbacks.Callback):
+        """A first validation of which nothing can be said, as of a divergence that recovers."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = float("nan") if epoch == 0 else logs["val_loss"]
+
+    best = keras.callbacks.ModelCheckpoint(folder / "best.keras", save_best_only=True)
+    early = keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True)
+    history = tiny.fit(
+        net,
+        callbacks=[*step(ours), Broken(), best, early],
+        data=tiny.data(),
+        validation_data=(x, y),
+        epochs=4,
+    )
+    losses = history.history["val_loss"]
+    assert len(losses) == 4
+    assert net.evaluate(x, y, verbose=0) == pytest.approx(min(losses[1:]), rel=1e-6)
+    saved = keras.saving.load_model(folder / "best.keras")
+    assert saved.evaluate(x, y, verbose=0) == pytest.approx(min(losses[1:]), rel=1e-6)
+
+
 @row(34)
 def one_gradient_that_is_no_number_does_not_spoil_every_weight(ours, folder):
     net = tiny.dense_model()

@@ -6,6 +6,7 @@ all of them at once and builds or finds the function. Where no callback of ours 
 and no recipe compiled the model, the shadow removes itself and stock Keras runs.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -13,12 +14,12 @@ from typing import Any, Protocol, runtime_checkable
 import keras
 import tensorflow as tf
 
-from tfrecipes.step import keras_seams
+from tfrecipes.step import keras_seams, stopping
 from tfrecipes.step.accept import accepted
 from tfrecipes.step.calls import Calls
 from tfrecipes.step.keras_seams import Fit
 from tfrecipes.step.plan import Claims, StepPlan
-from tfrecipes.step.rows import Rows, Sink
+from tfrecipes.step.rows import Lap, Rows, Sink
 from tfrecipes.step.state import StepState
 from tfrecipes.step.swap import AverageSwap
 from tfrecipes.step.train_step import build_step
@@ -26,6 +27,8 @@ from tfrecipes.step.update import move, split_scaler
 
 # Train functions kept for a model that is fitted again with another plan.
 FUNCTIONS_KEPT = 4
+# How often the host looks whether the device stopped the run [s].
+WATCH_EVERY = 0.05
 
 
 @runtime_checkable
@@ -66,6 +69,7 @@ class InstalledStep:
         self.plan = StepPlan()
         self.stopped: str | None = None
         self._skip_calls, self._pull_skipped = 0, False
+        self._watched = 0.0
         self._calls = Calls()
         self.after_call: list[Callable[[], None]] = []
         self.at_epoch_end: list[Callable[[], None]] = []
@@ -107,8 +111,10 @@ class InstalledStep:
         self._sealed_for = None if fit is None else fit.iterator
         self._rows.begin(self.state)
         self.state.begin(plan)
-        if fit is not None and plan.accumulate > 1:
-            fit.count_updates(plan.accumulate)
+        if fit is not None:
+            self.at_epoch_end.append(fit.forget_best_of_nothing)
+            if plan.accumulate > 1:
+                fit.count_updates(plan.accumulate)
         self._calls = Calls(fit, self._model.steps_per_execution)
         self._begin_average(fit)
         self._set_train_function(self._host_function(self._function(force)))
@@ -168,7 +174,9 @@ class InstalledStep:
         if self._sealed_for is None:
             return
         self.read_rows()
+        # What holds the fit's data goes with it.
         self._sealed_for, self._calls = None, Calls()
+        self.after_call, self.at_epoch_end = [], []
         average = self.plan.average
         if average is not None and not int(keras_seams.local(self.state.averaged)):
             print(f"{type(average).__name__}: training ended before the first average.")
@@ -197,9 +205,11 @@ class InstalledStep:
         if force or key not in self._functions:
             step = build_step(model, self.plan, self.state)
             if keras_seams.loops_on_the_host(model, self.plan.accumulate):
-                function = keras_seams.make_grouped_function(model, step, self.plan.accumulate)
+                function = keras_seams.make_grouped_function(
+                    model, step, self.plan.accumulate, self.state.waits
+                )
             else:
-                function = keras_seams.make_function(model, step)
+                function = keras_seams.make_function(model, step, self.state.waits)
             # The loss is kept with its function: its id must not be given to another object.
             self._functions[key] = (keras_seams.compiled_loss(model), function)
             while len(self._functions) > FUNCTIONS_KEPT:
@@ -208,13 +218,15 @@ class InstalledStep:
 
     def _host_function(self, compiled: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def train_function(iterator: Any) -> Any:
-            self._in_epoch = True
+            begins, self._in_epoch = not self._in_epoch, True
             steps = self._calls.next(iterator)
             if self._skip_calls:
                 return self._skipped_call(iterator, steps)
             self._show_raw()
+            if begins:
+                self._rows.begin_lap(self.state)
             logs = compiled(iterator) if steps == whole else self._shorter_call(iterator, steps)
-            self._after_call()
+            self._after_call(steps)
             return logs
 
         whole = self._calls.group
@@ -240,27 +252,21 @@ class InstalledStep:
                 next(iterator, None)
         return keras_seams.metrics_result(self._model)
 
-    def _after_call(self) -> None:
-        self._watch_bad_steps()
-        if self._rows.are_due(self._model.steps_per_execution):
+    def _after_call(self, steps: int) -> None:
+        self._rows.called(self.state, steps)
+        if time.monotonic() - self._watched >= WATCH_EVERY:
+            self._watch_bad_steps()
+        if self._rows.are_due(steps):
             self.read_rows()
         for hook in self.after_call:
             hook()
 
     def _watch_bad_steps(self) -> None:
-        if self.stopped or not bool(keras_seams.local(self.state.halted)):
-            return
-        bad = int(keras_seams.local(self.state.bad_in_a_row))
-        step = int(keras_seams.local(self.state.attempts)) - bad
-        _, scaler = split_scaler(self._model.optimizer)
-        scale = ""
-        if scaler is not None:
-            scale = f" Loss scale {float(keras_seams.local(scaler.dynamic_scale)):g}."
-        self.stop(
-            f"Training stopped: loss or gradients were not finite in {bad} steps in a row, "
-            f"from step {step} on; the weights are those before it.{scale} Look for NaN or "
-            "inf in the data first, then lower the learning rate."
-        )
+        # Reading a device's variable waits for the step, which a good one need not pay each time.
+        # Until it is seen a stopped run's steps do nothing: the device knows at once.
+        self._watched = time.monotonic()
+        if not self.stopped and (reason := stopping.reason(self._model, self.state)):
+            self.stop(reason)
 
     def stop(self, reason: str) -> None:
         """End the fit after this step, for good."""
@@ -314,6 +320,7 @@ class InstalledStep:
             return result
         self._in_epoch = False
         self._calls.end_epoch()
+        self._watch_bad_steps()
         self.read_rows()
         if isinstance(result, dict) and keras_seams.saw_nothing(self._model):
             # Every step was skipped. Keras's 0.0 would be the best loss there ever was.
@@ -342,9 +349,18 @@ class InstalledStep:
         """Have new rows sent, about once a second, at an epoch's end and at the fit's."""
         self._rows.sinks.append(sink)
 
+    def add_layer_sink(self, sink: Sink) -> None:
+        """Have new rows of the layer groups sent, when the steps' rows are."""
+        self._rows.layer_sinks.append(sink)
+
+    @property
+    def lap(self) -> Lap:
+        """How long the steps that were read last took."""
+        return self._rows.lap
+
     def read_rows(self) -> None:
         """Fetch the rows that are new in the ring and hand them on."""
-        self._rows.read(self.state, self.plan.columns)
+        self._rows.read(self.state, self.plan)
 
     @property
     def last_row(self) -> dict[str, float]:

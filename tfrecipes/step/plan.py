@@ -40,6 +40,7 @@ class StepPlan:
         accumulate: Batches of fit's iterator that make one step; 1 = off.
         average: The average to keep, or None.
         columns: Columns of the telemetry's row; () = no telemetry.
+        layers: Every how many steps each layer group's norms are written; None = never.
         on_nonfinite: What a step that is not finite leads to: "skip", then stop; or "stop".
         max_bad_steps: Skipped steps in a row after which the run stops.
         label_smoothing: Smoothing in training of every cross-entropy without one of its own.
@@ -50,6 +51,7 @@ class StepPlan:
     accumulate: int = 1
     average: Averaging | None = None
     columns: "tuple[Column, ...]" = ()
+    layers: int | None = None
     on_nonfinite: str = "skip"
     max_bad_steps: int = 25
     label_smoothing: float = 0.0

@@ -11,12 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrecipes.arithmetic.layer_groups import Group, groups
 from tfrecipes.step import keras_seams
 from tfrecipes.step.keras_seams import local
 from tfrecipes.step.plan import StepPlan
 
 # Rows between two reads by the host at most; it reads when half of them are new.
 RING_ROWS = 4096
+
+NO_BAD_STEP = (-1, -1, 1)
 
 
 class StepState:
@@ -32,6 +35,13 @@ class StepState:
         halted: Whether the limit was reached: the rest of a call of several steps is idle, bool.
         average_start: Updates at the beginning of this fit, from which an average counts, int64.
         rings: The last rows of telemetry by their columns, (RING_ROWS, columns) float32.
+        layer_rings: The last rows of the layer groups' norms by how often they are written and
+            by their groups.
+        first_bad: The first skipped step of this fit, int64 (3,): its number, the place of the
+            first weight whose gradient was not finite or -1, and whether its loss was finite.
+        streak_bad: The same of the first of the last skipped steps in a row.
+        groups: The groups of layers, once the weights are there.
+        waits: How long train functions waited for data.
         averages: One tensor a member of `averaged_variables`, or [].
     """
 
@@ -46,7 +56,12 @@ class StepState:
         self.bad_limit = self._variable(StepPlan().max_bad_steps, tf.int32)
         self.stops_at_first = self._variable(False, tf.bool)
         self.halted = self._variable(False, tf.bool)
+        self.first_bad = self._variable(NO_BAD_STEP, tf.int64)
+        self.streak_bad = self._variable(NO_BAD_STEP, tf.int64)
+        self.waits = keras_seams.Waits()
         self.rings: dict[tuple[Any, ...], tf.Variable] = {}
+        self.groups: tuple[Group, ...] = ()
+        self.layer_rings: dict[tuple[int, tuple[Group, ...]], tf.Variable] = {}
         self.averages: list[tf.Variable] = []
         self.averaged_variables: list[keras.Variable] = []
 
@@ -65,6 +80,11 @@ class StepState:
         if plan.columns and plan.columns not in self.rings:
             rows = np.zeros((RING_ROWS, len(plan.columns)))
             self.rings[plan.columns] = self._variable(rows, tf.float32)
+        if plan.layers is not None:
+            self.groups = found = groups([v.path for v in model.trainable_variables])
+            if (plan.layers, found) not in self.layer_rings:
+                ring = np.zeros((RING_ROWS // plan.layers + 1, 2 * len(found)))
+                self.layer_rings[plan.layers, found] = self._variable(ring, tf.float32)
         if plan.average is not None:
             self._make_averages(model)
 
@@ -85,6 +105,7 @@ class StepState:
     def begin(self, plan: StepPlan) -> None:
         """A fit begins: it counts its bad steps anew, by its own limit."""
         self.bad_in_a_row.assign(0)
+        self.first_bad.assign(NO_BAD_STEP)
         self.bad_limit.assign(plan.max_bad_steps)
         self.stops_at_first.assign(plan.on_nonfinite == "stop")
         self.halted.assign(False)

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfrecipes.arithmetic import averaging, loss_scale, norms, telemetry
-from tfrecipes.step import keras_seams
+from tfrecipes.step import keras_seams, watch
 from tfrecipes.step.keras_seams import local
 from tfrecipes.step.plan import Averaging, StepPlan
 from tfrecipes.step.state import StepState, read_all
@@ -171,13 +171,23 @@ def update(
         def change() -> list[tf.Tensor]:
             return [n - o for n, o in zip(read_all(variables), old, strict=True)]
 
+        if plan.layers is not None and state is not None:
+            watch.layers(plan.layers, state, gradients, old, change)
         return row(True, lambda: old, change)
 
     def skip() -> tf.Tensor:
         for variable, value in undo:
             variable.assign(value)
         old = read_all(variables)
-        return row(False, lambda: old, lambda: [tf.zeros_like(o) for o in old])
+
+        def no_change() -> list[tf.Tensor]:
+            return [tf.zeros_like(o) for o in old]
+
+        if state is not None:
+            watch.bad_step(state, gradients, loss)
+            if plan.layers is not None:
+                watch.layers(plan.layers, state, gradients, old, no_change)
+        return row(False, lambda: old, no_change)
 
     written = tf.cond(taken, commit, skip)
     if scaler is not None:

@@ -15,6 +15,15 @@ from tfrecipes.step.keras_seams.fits import metrics_or_logs as metrics_or_logs
 from tfrecipes.step.keras_seams.fits import running_fit as running_fit
 from tfrecipes.step.keras_seams.fits import set_holder as set_holder
 from tfrecipes.step.keras_seams.fits import set_method as set_method
+from tfrecipes.step.keras_seams.functions import Waits as Waits
+from tfrecipes.step.keras_seams.functions import calls_of as calls_of
+from tfrecipes.step.keras_seams.functions import loops_on_the_host as loops_on_the_host
+from tfrecipes.step.keras_seams.functions import make_function as make_function
+from tfrecipes.step.keras_seams.functions import make_grouped_function as make_grouped_function
+from tfrecipes.step.keras_seams.looking import fresh_loss as fresh_loss
+from tfrecipes.step.keras_seams.looking import given_loss as given_loss
+from tfrecipes.step.keras_seams.looking import kept_leftovers as kept_leftovers
+from tfrecipes.step.keras_seams.looking import kept_randomness as kept_randomness
 from tfrecipes.step.keras_seams.losses import LossTerm as LossTerm
 from tfrecipes.step.keras_seams.losses import added_losses as added_losses
 from tfrecipes.step.keras_seams.losses import elementwise as elementwise
@@ -28,7 +37,6 @@ from tfrecipes.step.keras_seams.losses import whole_loss as whole_loss
 from tfrecipes.step.keras_seams.models import all_layers as all_layers
 from tfrecipes.step.keras_seams.models import build as build
 from tfrecipes.step.keras_seams.models import call as call
-from tfrecipes.step.keras_seams.models import calls_of as calls_of
 from tfrecipes.step.keras_seams.models import compile_token as compile_token
 from tfrecipes.step.keras_seams.models import compiled_loss as compiled_loss
 from tfrecipes.step.keras_seams.models import compute_metrics as compute_metrics
@@ -40,10 +48,7 @@ from tfrecipes.step.keras_seams.models import is_built as is_built
 from tfrecipes.step.keras_seams.models import is_built_for_training as is_built_for_training
 from tfrecipes.step.keras_seams.models import is_deterministic as is_deterministic
 from tfrecipes.step.keras_seams.models import local as local
-from tfrecipes.step.keras_seams.models import loops_on_the_host as loops_on_the_host
 from tfrecipes.step.keras_seams.models import loss_seen as loss_seen
-from tfrecipes.step.keras_seams.models import make_function as make_function
-from tfrecipes.step.keras_seams.models import make_grouped_function as make_grouped_function
 from tfrecipes.step.keras_seams.models import metrics_result as metrics_result
 from tfrecipes.step.keras_seams.models import moved_by_forward as moved_by_forward
 from tfrecipes.step.keras_seams.models import moving_statistics as moving_statistics

@@ -1,6 +1,7 @@
 """The running `fit`: its epoch iterator, its callbacks, its end."""
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import keras
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
+from keras.src.callbacks.monitor_callback import MonitorCallback
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 
 from tfrecipes.step.keras_seams.models import is_built
@@ -79,6 +81,16 @@ class Fit:
     def batches(self) -> Iterator[Any]:
         """The training batches once more, from their start."""
         return iter(self.iterator._get_iterator())
+
+    def forget_best_of_nothing(self) -> None:
+        """Let callbacks that keep the best of a value forget one that is no number.
+
+        Nothing compares as better than NaN: Keras would keep it for ever (KERAS_FACTS 33).
+        """
+        for callback in self.callbacks.callbacks:
+            if isinstance(callback, MonitorCallback) and callback.best is not None:
+                best = float(keras.ops.convert_to_numpy(callback.best))
+                callback.best = None if math.isnan(best) else callback.best
 
     def call_last(self, callback: keras.callbacks.Callback) -> None:
         """Move a callback to the end of this fit's list."""

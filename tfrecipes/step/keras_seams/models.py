@@ -1,13 +1,11 @@
-"""A model: its train function, its variables, its layers, its metrics."""
+"""A model: its variables, its layers, its metrics."""
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.tensorflow.trainer import TensorFlowTrainer, reduce_per_replica
+from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 from keras.src.trainers.trainer import Trainer
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
@@ -27,70 +25,6 @@ def has_own_compute_loss(model: keras.Model) -> bool:
 
 def has_own_compute_metrics(model: keras.Model) -> bool:
     return _is_own(model, "compute_metrics", Trainer)
-
-
-def make_function(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Keras's own train function around our step: strategy, XLA, steps_per_execution."""
-    return model._make_function(step)
-
-
-@contextlib.contextmanager
-def calls_of(model: keras.Model, steps: int) -> Iterator[None]:
-    """Let the train function be made and called as one of `steps` steps, which it reads here."""
-    group, model.steps_per_execution = model.steps_per_execution, steps
-    try:
-        yield
-    finally:
-        model.steps_per_execution = group
-
-
-def loops_on_the_host(model: keras.Model, group: int) -> bool:
-    """Whether the host pulls the batches: Keras's loop on the device fails with replicas."""
-    replicas = model.distribute_strategy.num_replicas_in_sync
-    return group > 1 or (replicas > 1 and model.steps_per_execution > 1)
-
-
-def make_grouped_function(
-    model: keras.Model, step: Callable[[Any], Any], group: int
-) -> Callable[[Any], Any]:
-    """A train function whose step is given a tuple of up to `group` of fit's batches, or the one.
-
-    The host pulls them, so that batches of any shape and a partial last group are what they are.
-    """
-
-    @tf.autograph.experimental.do_not_convert
-    def on_batches(batches: Any) -> Any:
-        outputs = model.distribute_strategy.run(step, args=(batches,))
-        return reduce_per_replica(outputs, model.distribute_strategy, reduction="auto")
-
-    if not model.run_eagerly:
-        on_batches = tf.function(on_batches, reduce_retracing=True, jit_compile=model.jit_compile)
-    on_batches = model._autoconvert_optionals(on_batches)
-
-    def function(iterator: Any) -> Any:
-        logs = None
-        for _ in range(model.steps_per_execution):
-            batches = tuple(itertools.islice(iterator, group))
-            if not batches:
-                break
-            _refuse_unequal(batches)
-            logs = on_batches(batches if group > 1 else batches[0])
-        if logs is None:
-            raise StopIteration
-        return logs
-
-    return function
-
-
-def _refuse_unequal(batches: tuple[Any, ...]) -> None:
-    first = [t.shape[1:] for t in keras.tree.flatten(batches[0]) if hasattr(t, "shape")]
-    for other in batches[1:]:
-        shapes = [t.shape[1:] for t in keras.tree.flatten(other) if hasattr(t, "shape")]
-        if shapes != first:
-            raise ValueError(
-                "GradientAccumulation: the batches of one step must agree beyond the first axis. "
-                f"Received: {first} and {shapes}. Pad them to one length."
-            )
 
 
 def metrics_result(model: keras.Model) -> dict[str, Any]:
