@@ -103,6 +103,15 @@ def test_a_signal_between_steps_leaves_the_next_epochs_metrics_alone(tmp_path, h
     assert rest.history == history.history
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler: a shell's background job is started with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_handlers_of_a_fit_that_was_left_give_a_signal_back(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, [Cut(1)])
