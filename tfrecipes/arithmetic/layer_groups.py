@@ -1,0 +1,111 @@
+"""Weights in groups by layer, at most so many, and the two norms of each that a run records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tfrecipes.arithmetic import norms
+
+# More curves than this are a picture nobody reads, and a wide file.
+MOST_GROUPS = 40
+
+
+@dataclass(frozen=True)
+class Group:
+    """Weights that are looked at as one.
+
+    Attributes:
+        name: The layer's path, or what several layers' paths have in common.
+        places: Where its weights stand in the list that was grouped.
+    """
+
+    name: str
+    places: tuple[int, ...]
+
+
+def groups(paths: Sequence[str], most: int = MOST_GROUPS) -> tuple[Group, ...]:
+    """Group weights by the layer that owns them, and layers by the prefix that they share.
+
+    A weight's layer is its path without the last part. Where that makes too many groups the
+    deepest paths are cut by a part, again and again; layers of one level that are still too many
+    are joined with their neighbours, "first..last".
+
+    Args:
+        paths: The weights' paths, in their order.
+        most: Groups at most, >= 1.
+
+    Returns:
+        The groups in the order of their first weights; each weight is in exactly one.
+
+    Example:
+        >>> paths = ["a/conv/kernel", "a/conv/bias", "a/norm/gamma", "head/kernel"]
+        >>> [group.name for group in groups(paths)]
+        ['a/conv', 'a/norm', 'head']
+        >>> groups(paths, most=2)
+        (Group(name='a', places=(0, 1, 2)), Group(name='head', places=(3,)))
+    """
+    owners = [path.rpartition("/")[0] or path for path in paths]
+    while len(set(owners)) > most and (depth := max(o.count("/") for o in owners)):
+        owners = [o.rpartition("/")[0] if o.count("/") == depth else o for o in owners]
+    found: dict[str, list[int]] = {}
+    for place, owner in enumerate(owners):
+        found.setdefault(_readable(owner), []).append(place)
+    if len(found) > most:
+        found = _neighbours(found, most)
+    return tuple(Group(name, tuple(places)) for name, places in found.items())
+
+
+def _neighbours(found: dict[str, list[int]], most: int) -> dict[str, list[int]]:
+    names, joined = list(found), {}
+    size = -(-len(names) // most)
+    for start in range(0, len(names), size):
+        block = names[start : start + size]
+        name = block[0] if len(block) == 1 else f"{block[0]}..{block[-1]}"
+        joined[name] = sorted(place for one in block for place in found[one])
+    return joined
+
+
+def _readable(name: str) -> str:
+    """A name that can be a column's: without comma, quote or line break."""
+    return "".join("_" if ch in ',"\r\n' else ch for ch in name)
+
+
+def names(found: Sequence[Group]) -> tuple[str, ...]:
+    """The columns of a row of `norms_of`, in order."""
+    return tuple(f"{what}/{g.name}" for what in ("grad_norm", "update_ratio") for g in found)
+
+
+def norms_of(
+    found: Sequence[Group],
+    gradients: Sequence[tf.Tensor | None],
+    weights: Sequence[tf.Tensor],
+    updates: Sequence[tf.Tensor],
+) -> tf.Tensor:
+    """Each group's |g|, then each group's |w_new - w_old| / |w|, float32 (2 groups,).
+
+    Args:
+        found: The groups.
+        gradients: As `StepView.gradients`.
+        weights: The weights before the update.
+        updates: w_new - w_old per weight.
+    """
+
+    def per_group(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
+        wide = [None if t is None else tf.cast(t, tf.float32) for t in tensors]
+        return tf.stack([norms.global_norm([wide[i] for i in g.places]) for g in found])
+
+    ratios = tf.math.divide_no_nan(per_group(updates), per_group(weights))
+    return tf.concat([per_group(gradients), ratios], 0)
+
+
+def first_not_finite(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
+    """The place of the first gradient that is not finite, int64; -1 where all are."""
+    places = [place for place, g in enumerate(gradients) if g is not None]
+    if not places:
+        return tf.constant(-1, tf.int64)
+    # A sum of squares that overflows is not finite either, as for the global norm.
+    squares = tf.stack([tf.nn.l2_loss(gradients[place]) for place in places])
+    bad = tf.logical_not(tf.math.is_finite(squares))
+    first = tf.gather(tf.constant(places, tf.int64), tf.argmax(tf.cast(bad, tf.int32)))
+    return tf.where(tf.reduce_any(bad), first, tf.constant(-1, tf.int64))
