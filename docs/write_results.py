@@ -1,6 +1,7 @@
 """Every measured number in the documentation, written from benchmarks/results/*.json.
 
-    python docs/write_results.py            # docs/results.md, README.md, the heads of saved_recipes/
+    python docs/write_results.py            # docs/results.md and diagnosis_benchmark.md, README.md,
+                                            # the heads of saved_recipes/
     python docs/write_results.py --check    # exit 1 if one of them says something else
 
 `make bench` calls it. Only what stands between the README's marks and the lines `# Result` of the
@@ -12,6 +13,9 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import diagnosis_page
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,6 +35,9 @@ def load(name: str) -> dict[str, Any] | None:
 def pages() -> Pages:
     """Every file that holds measured numbers, as it should be."""
     found: Pages = {ROOT / "docs" / "results.md": results_page()}
+    if (measured := load("diagnosis")) is not None:
+        page = ROOT / "docs" / "diagnosis_benchmark.md"
+        found[page] = diagnosis_page.page(measured, where(measured))
     readme = ROOT / "README.md"
     found[readme] = between_marks(readme.read_text(encoding="utf-8"), readme_section())
     found.update(cards())
