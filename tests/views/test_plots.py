@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from tests.arithmetic.schedule_cases import CASES
+from tests.views.runs import full_run
 from tfrecipes.arithmetic.schedules import StepDecay, WarmupCosine
 from tfrecipes.runs.folder import RunFolder
-from tfrecipes.views.canvas import figure_svg
+from tfrecipes.views.canvas import DARK, LIGHT, figure_svg
+from tfrecipes.views.heat import MOST_ROWS
 from tfrecipes.views.plots import MOST_POINTS, plot_run, plot_schedule
 from tfrecipes.views.thinning import thinned
 
@@ -281,3 +283,114 @@ def test_pictures_need_no_pyplot_and_leave_matplotlib_as_it_was():
         assert sys.modules["matplotlib.pyplot"].get_fignums() == []
     else:
         assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_gap_to_validation_is_drawn_and_said():
+    loss = panels(drawn(plot_run(run_of(epochs=EPOCHS))))["loss"]
+    words = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert words == ["epoch mean", "validation", "gap, 0.3 at the end"]
+    assert len(loss.collections) == 1
+
+
+def test_the_clip_is_a_line_from_the_facts_or_the_recipe():
+    for more in (
+        {"recipe": {"step": {"global_clipnorm": 0.5}}},
+        {"facts": {"optimizer": {"global_clipnorm": 0.5}}},
+    ):
+        axes = panels(plot_run(run_of(steps_of(50), **more)))["gradient norm"]
+        assert set(lines(axes)["clipped above 0.5"].get_ydata()) == {0.5}
+    axes = panels(plot_run(run_of(steps_of(50), recipe={"step": {"global_clipnorm": "off"}})))
+    assert not [label for label in lines(axes["gradient norm"]) if "above" in label]
+
+
+def test_everything_that_a_run_recorded_has_its_panel():
+    figure = drawn(plot_run(full_run()))
+    assert [axes.get_ylabel().replace("\n", " ") for axes in figure.axes] == [
+        "loss",
+        "accuracy",
+        "learning rate",
+        "gradient norm",
+        "update ratio |Δw| / |w|",
+        "update ratio by layer",
+        "gradient norm by layer",
+        "loss scale",
+        "samples / s",
+        "share [%]",
+        "memory [GiB]",
+        "largest gradient",
+    ]
+    rate = lines(panels(figure)["learning rate"])
+    assert set(rate) == {"as planned", "as trained"}
+    assert "waiting for data, 21 %" in lines(panels(figure)["share [%]"])
+    assert "lost to waiting for data" in [
+        c.get_label() for c in panels(figure)["samples / s"].collections
+    ]
+
+
+def test_legends_stand_above_their_panels_and_cover_no_curve():
+    figure = drawn(plot_run(full_run()))
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        if legend is not None:
+            assert legend.get_window_extent().y0 >= axes.get_window_extent().y1 - 1, (
+                axes.get_ylabel()
+            )
+
+
+def test_hundreds_of_layers_share_bands_and_none_hides_a_bad_neighbour():
+    n = np.arange(500)
+    layers = {f"update_ratio/layer_{i}": np.full(500, 1e-3) for i in range(300)}
+    layers["update_ratio/layer_123"] = np.where(n == 321, 1e-9, 1e-3)
+    run = run_of(steps_of(500), layers={"step": n, **layers})
+    axes = drawn(plot_run(run)).axes[-1]
+    assert axes.get_ylabel() == "update ratio\nby layer"
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(labels) == MOST_ROWS
+    assert labels[0] == "layer_0 +12"
+    # Two colours: the usual, and the one bad value.
+    assert len(axes.patches) == 2
+
+
+def test_a_layer_without_values_and_a_single_row_are_drawn():
+    layers = {
+        "step": np.array([0.0]),
+        "update_ratio/a": np.array([1e-3]),
+        "update_ratio/b": np.array([np.nan]),
+    }
+    axes = drawn(plot_run(run_of(steps_of(3), layers=layers))).axes[-1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a"]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e300, 1e-300, 5e-324, 1.7e308, np.inf, np.nan])
+def test_any_number_can_be_drawn(value):
+    rows = 60
+    names = ("loss", "grad_norm", "update_ratio", "learning_rate", "loss_scale")
+    column = np.ones(rows)
+    column[7] = value
+    drawn(plot_run(run_of(steps_of(rows, **dict.fromkeys(names, column)))))
+    full = dict.fromkeys(names, np.full(rows, value))
+    drawn(plot_run(run_of(steps_of(rows, **full, own=column), epochs=EPOCHS)))
+    epochs = {"loss": np.array([1.0, value, 2.0]), "val_loss": np.array([value, 1.0, value])}
+    drawn(plot_run(run_of(epochs=epochs | {"accuracy": np.ones(3)})))
+
+
+def test_facts_that_somebody_edited_spoil_no_picture():
+    for points in (None, "x", [[1]], [[0, "a"]], [], [[0, np.nan]], {"a": 1}):
+        facts = {"schedule": {"points": points}, "optimizer": "x", "steps_per_epoch": "y"}
+        drawn(plot_run(run_of(steps_of(20), EPOCHS, facts=facts, system=[], layers={"step": "x"})))
+
+
+def test_metrics_other_than_accuracy_have_their_panels():
+    epochs = {"loss": [1.0, 0.5], "mae": [3.0, 2.0], "val_mae": [4.0, 3.0], "auc": [0.5, 0.9]}
+    assert list(panels(drawn(plot_run(run_of(epochs=epochs))))) == ["loss", "mae", "auc"]
+
+
+def test_colours_in_a_page_are_its_variables_and_in_a_file_are_colours(tmp_path):
+    svg = figure_svg(plot_run(run_of(steps_of(50), EPOCHS)))
+    assert "var(--plot-blue, #0b62a4)" in svg
+    assert "var(--plot-ink, #24292f)" in svg
+    assert set(DARK) == set(LIGHT)
+    left = set(re.findall(r"(?<!, )#[0-9a-f]{6}\b", re.sub(r">[^<]*<", "><", svg)))
+    assert left == set()
+    plot_run(run_of(epochs=EPOCHS), path=tmp_path / "p.svg")
+    assert "var(" not in (tmp_path / "p.svg").read_text()

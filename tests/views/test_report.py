@@ -1,15 +1,17 @@
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.views.runs import full_run
 from tfrecipes.doctor.rules import Finding
 from tfrecipes.runs.atomic import RunWriteError
-from tfrecipes.runs.folder import Run, RunFolder
-from tfrecipes.views.report import report_html, verdict, write_report
+from tfrecipes.runs.folder import Run, RunFolder, read_run
+from tfrecipes.views.report import all_findings, report_html, verdict, write_report
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -71,7 +73,7 @@ def read(path: Path) -> Page:
 
 
 def test_the_verdict_comes_first_and_everything_is_there(folder: Path) -> None:
-    page = read(folder)
+    page = Page(write_report(folder, findings=[]).read_text())
     text = page.text
     assert text.index("The run finished; no problem was found.") < text.index("Curves")
     assert "10 epochs and 230 steps recorded." in text
@@ -147,7 +149,7 @@ def test_findings_that_are_given_are_the_ones_shown(folder: Path) -> None:
     finding = Finding("mine", "warning", "Seen.", "Because.", "Do this.")
     text = Page(write_report(folder, [finding, finding]).read_text()).text
     assert "2 warnings." in text
-    assert "Seen. Because. Do this." in text
+    assert "Seen. Likely cause Because. What to do Do this." in text
 
 
 def test_text_of_the_run_is_escaped_everywhere(tmp_path: Path) -> None:
@@ -206,3 +208,98 @@ def test_the_best_epoch_is_named_where_it_is_not_the_last() -> None:
 def test_epochs_of_unequal_length_are_a_table() -> None:
     run = Run(epochs={"loss": np.array([2.0, 1.0]), "swa_val_loss": np.array([0.5])})
     Page(report_html(run, []))
+
+
+def test_a_finding_is_numbered_and_leads_to_its_mark_and_back() -> None:
+    run = full_run()
+    text = report_html(run, run.findings)
+    page = Page(text)
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for number in range(1, len(run.findings) + 1):
+        assert {f"finding-{number}", f"finding-{number}-text"} <= set(ids)
+    links = [v[1:] for _, attrs in page.tags for k, v in attrs.items() if k.endswith("href") and v]
+    assert set(links) <= set(ids)
+    assert "See it on the curve: Gradient norm, step 610" in page.text
+    assert "See it on the curve: Loss, epochs 5 to 10" in page.text
+    assert "See it on the curve: Gradient norm, the whole run" in page.text
+
+
+def test_a_report_shows_every_panel_and_the_run_in_words() -> None:
+    page = Page(report_html(full_run(), []))
+    figures = [attrs["id"] for tag, attrs in page.tags if tag == "figure"]
+    assert figures == [
+        f"plot-{key}"
+        for key in (
+            *("loss", "metric-1", "rate", "norm", "ratio", "layers", "layer-norms", "scale"),
+            *("speed", "waits", "memory", "own-1"),
+        )
+    ]
+    assert [tag for tag, _ in page.tags].count("svg") == len(figures)
+    assert "AdamW, weight decay 0.05, clipped at global norm 1" in page.text
+    assert "step 612, first in block3/conv2/kernel" in page.text
+
+
+def test_a_recipes_reasons_are_told_apart_from_its_values() -> None:
+    run = Run(recipe_text='a = "x # y"  # why\n# [swa] is off\nb = "open\n')
+    page = Page(report_html(run, []))
+    reasons = [
+        page.words[i + 1].strip() for i, word in enumerate(page.words) if word.endswith('y"  ')
+    ]
+    assert reasons == ["# why"]
+    assert 'a = "x # y"' in page.text
+    assert 'b = "open' in page.text
+
+
+def test_words_in_backticks_are_code_and_still_escaped() -> None:
+    finding = dict.fromkeys(("rule", "severity", "evidence", "cause"), "x")
+    advice = f"Run `tfrecipes check {HOSTILE}` and ` alone."
+    text = report_html(Run(), [{**finding, "advice": advice}])
+    assert "<code>tfrecipes check &lt;script&gt;" in text
+    assert "and ` alone." in text
+    assert "<script" not in text
+
+
+def test_what_a_rule_of_ours_said_earlier_is_judged_anew(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path) as run:
+        for i in range(8):
+            run.append_epoch({"loss": 2.0 * 0.5**i})
+        old = {"severity": "error", "evidence": "Old.", "cause": "", "advice": ""}
+        run.write_findings([old | {"rule": "diverged"}, old | {"rule": "theirs"}])
+    rules = [finding["rule"] for finding in all_findings(read_run(tmp_path))]
+    assert "theirs" in rules
+    assert "diverged" not in rules
+
+
+@pytest.mark.parametrize("steps", [1, 2, 200_000])
+def test_a_report_stays_small_and_quick_whatever_was_recorded(steps: int) -> None:
+    run = full_run(steps=steps, epochs=min(steps, 5_000), layers=300)
+    for i in range(300):
+        run.epochs[f"metric {i} " + "m" * 400] = np.arange(float(min(steps, 5_000)))
+    finding = {"rule": "r", "severity": "info", "evidence": "e" * 10_000, "cause": "", "advice": ""}
+    big = replace(
+        run,
+        recipe_text="# long\n" * 100_000,
+        environment={str(i): "v" * 9_999 for i in range(2_000)},
+        problems=("p" * 10_000,),
+    )
+    text = report_html(big, [finding] * 500)
+    Page(text)
+    assert len(text.encode()) < 2_000_000
+    assert "And 440 more in findings.json." in text
+    assert "The rest is in recipe.toml." in text
+    assert "of 306 columns are shown" in text
+
+
+def test_a_folder_that_a_monitor_alone_wrote_gets_a_report(tmp_path: Path) -> None:
+    run = full_run(steps=100, epochs=2, layers=2)
+    with RunFolder.open(tmp_path) as folder:
+        folder.write_facts(run.facts)
+        for name, table in (("steps", run.steps), ("system", run.system), ("layers", run.layers)):
+            with getattr(folder, f"open_{name}")() as file:
+                file.append(list(table), np.stack(list(table.values()), axis=1))
+    text = read(tmp_path).text
+    assert "How the run ended is not recorded" in text
+    assert "Throughput" in text
+    assert "Update ratio by layer" in text
+    assert "128 samples a step" in text

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfrecipes.runs.folder import read_run
 from tfrecipes.views.canvas import (
     BLUE,
-    GREEN,
     GREY,
     INK,
     ORANGE,
-    RED,
+    PANEL_HEIGHT,
     dressed,
     figure_svg,
     new_figure,
+    new_tile,
     write_figure,
 )
-from tfrecipes.views.thinning import thinned
+from tfrecipes.views.curves import Curves, curves_of
+from tfrecipes.views.marks import Mark, draw_marks
+from tfrecipes.views.panels import Panel, panels_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure_svg", "plot_run", "plot_schedule"]
+__all__ = ["figure_svg", "plot_panel", "plot_run", "plot_schedule"]
 
 MOST_POINTS = 2000
-# A rate that spans more than this from panel top to bottom is drawn on a logarithmic axis.
-LOGARITHMIC_FROM = 30.0
 
 
 def plot_schedule(
@@ -150,7 +149,8 @@ def _note(axes: Axes, words: str, x: float, y: float, last: float) -> None:
 
 
 def plot_run(run: Any, path: str | os.PathLike[str] | None = None) -> Figure:
-    """Draws a run: loss, accuracy, learning rate, gradient norm and update ratio.
+    """Draws a run: a panel each for loss with the gap to validation, metrics, learning rate, gradient
+    norm with its clip, update ratio, layers, throughput, waiting and memory.
 
     A panel is left out where the run has nothing for it. Over a step axis an epoch's
     values stand at the epoch's last step: where `epochs` has `step` at that step, else as
@@ -175,177 +175,64 @@ def plot_run(run: Any, path: str | os.PathLike[str] | None = None) -> Figure:
         >>> [axes.get_ylabel() for axes in plot_run(run).axes]
         ['loss']
     """
-    tables = _tables(run)
-    panels = [(label, draw) for label, draw, drawn in _PANELS if drawn(tables)]
+    curves = curves_of(run)
+    panels = panels_of(curves)
     if not panels:
         raise ValueError(
             "plot_run: a run must have a row of loss, accuracy, learning rate or a norm. "
             f"Received: run={run!r}. Train with tfr.Monitor or a recipe first."
         )
-    heights = [1.7 if label == "loss" else 1.0 for label, _ in panels]
-    figure, all_axes = new_figure("plot_run", _title(run), heights)
-    for axes, (label, draw) in zip(all_axes, panels, strict=True):
-        draw(axes, tables)
-        dressed(axes, label)
-        if axes.get_legend_handles_labels()[1]:
-            # Not "best": on long lines it tries every place against every point.
-            place = "lower right" if label == "accuracy" else "upper right"
-            axes.legend(loc=place, framealpha=0.85, edgecolor="none", ncols=4, fontsize=9)
-    all_axes[-1].set_xlabel("step [optimizer updates]" if tables.by_step else "epoch")
+    heights = [panel.height for panel in panels]
+    figure, all_axes = new_figure("plot_run", curves.title, heights, pad=28)
+    for axes, panel in zip(all_axes, panels, strict=True):
+        _draw(axes, curves, panel, ticks=8, columns=4)
+    left, right = curves.extent
+    if left < right:
+        all_axes[0].set_xlim(left, right)
+    all_axes[-1].set_xlabel(curves.x_label)
     if path is not None:
         write_figure("plot_run", figure, path)
     return figure
 
 
-class _Tables(NamedTuple):
-    """A run as arrays: `x` the steps or epochs at which a row's values hold."""
+def plot_panel(curves: Curves, panel: Panel, marks: Sequence[Mark] = ()) -> Figure:
+    """Draws one panel of a run as a picture of its own, as wide as a phone, with marks on it.
 
-    steps: dict[str, np.ndarray]
-    epochs: dict[str, np.ndarray]
-    step_x: np.ndarray
-    epoch_x: np.ndarray
-
-    @property
-    def by_step(self) -> bool:
-        return self.step_x.size > 0
-
-    def series(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """A column over the steps, or over the epochs where no step was recorded."""
-        if _has(self.steps, name):
-            return self.step_x, self.steps[name]
-        return (self.epoch_x, self.epochs[name]) if _has(self.epochs, name) else None
+    Args:
+        curves: The run.
+        panel: One of `panels_of(curves)`.
+        marks: What findings are about; only those of this panel are drawn.
+    """
+    figure, axes = new_tile(f"{panel.title} of {curves.title}", 0.75 + PANEL_HEIGHT * panel.height)
+    here = [mark for mark in marks if mark.panel == panel.key]
+    _draw(axes, curves, panel, ticks=5, columns=2, legend_pad=2.2 if here else 0.3)
+    draw_marks(axes, curves, here)
+    axes.set_xlabel(curves.x_label, fontsize=9)
+    return figure
 
 
-def _has(table: Mapping[str, np.ndarray], name: str) -> bool:
-    return name in table and bool(np.isfinite(table[name]).any())
-
-
-def _tables(run: Any) -> _Tables:
-    if isinstance(run, (str, os.PathLike)):
-        run = read_run(run)
-    history = getattr(run, "history", None)
-    steps = getattr(run, "steps", {} if isinstance(history, Mapping) else None)
-    epochs = getattr(run, "epochs", history)
-    if not (isinstance(steps, Mapping) and isinstance(epochs, Mapping)):
-        raise ValueError(
-            "plot_run: `run` must be a run folder, or have `steps` and `epochs` (dicts of arrays). "
-            f"Received: run={run!r}. Give the folder that `tfrecipes train` printed."
+def _draw(
+    axes: Axes, curves: Curves, panel: Panel, ticks: int, columns: int, legend_pad: float = 0.3
+) -> None:
+    handles = panel.draw(axes, curves)
+    dressed(axes, panel.label, ticks)
+    if handles is None:
+        handles = axes.get_legend_handles_labels()[0]
+    if len(handles) > 4 and columns < 4:
+        columns = 3
+        # matplotlib fills column by column, and this is read row by row.
+        handles = [handles[i] for i in (0, 3, 1, 4, 2, 5) if i < len(handles)]
+    if handles:
+        # Above the panel: inside, it would cover curves, and matplotlib's "best" is slow and no better.
+        axes.legend(
+            handles=handles,
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=columns if len(handles) <= 4 or columns < 4 else len(handles),
+            frameon=False,
+            fontsize=8,
+            labelcolor=INK,
+            borderaxespad=legend_pad,
+            handlelength=1.6,
+            columnspacing=1.2,
         )
-    steps = {name: np.asarray(values, np.float64) for name, values in steps.items()}
-    epochs = {name: np.asarray(values, np.float64) for name, values in epochs.items()}
-    rows = max((values.size for values in steps.values()), default=0)
-    step_x = steps.get("step", np.arange(rows, dtype=np.float64))
-    count = max((values.size for values in epochs.values()), default=0)
-    epoch_x = np.arange(1, count + 1, dtype=np.float64)
-    if rows and "step" in epochs:
-        epoch_x = epochs["step"]
-    elif rows:
-        epoch_x = np.nanmax(step_x) * epoch_x / max(count, 1)
-    return _Tables(steps, epochs, step_x, epoch_x)
-
-
-def _title(run: Any) -> str:
-    recipe = getattr(run, "recipe", None)
-    name = recipe.get("name") if isinstance(recipe, Mapping) else None
-    folder = run if isinstance(run, (str, os.PathLike)) else getattr(run, "path", None)
-    place = os.path.basename(os.path.abspath(folder)) if folder else None
-    words = [f"run {place}" if place else "", f"recipe {name}" if name else ""]
-    title = ", ".join(word for word in words if word) or "run"
-    return title[0].upper() + title[1:]
-
-
-def _line(axes: Axes, x: np.ndarray, y: np.ndarray, label: str | None = None, **style: Any) -> None:
-    x, y = thinned(x, y)
-    few = np.isfinite(y).sum() <= 30
-    axes.plot(x, y, label=label, marker="o" if few else None, markersize=3.5, **style)
-
-
-def _scale(axes: Axes) -> None:
-    """A logarithmic axis where the lines are positive and span much."""
-    values = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.lines])
-    values = values[np.isfinite(values)]
-    if values.size and values.min() > 0 and values.max() > LOGARITHMIC_FROM * values.min():
-        axes.set_yscale("log")
-
-
-def _draw_loss(axes: Axes, tables: _Tables) -> None:
-    if _has(tables.steps, "loss"):
-        _line(axes, tables.step_x, tables.steps["loss"], "each step", color=BLUE, alpha=0.4, lw=0.8)
-    for name, label, colour in (
-        ("loss", "epoch mean", BLUE),
-        ("val_loss", "validation", ORANGE),
-    ):
-        if _has(tables.epochs, name):
-            _line(axes, tables.epoch_x, tables.epochs[name], label, color=colour, lw=2)
-    _scale(axes)
-
-
-def _draw_accuracy(axes: Axes, tables: _Tables) -> None:
-    for name, label, colour in (
-        ("accuracy", "training", BLUE),
-        ("val_accuracy", "validation", ORANGE),
-    ):
-        if _has(tables.epochs, name):
-            _line(axes, tables.epoch_x, tables.epochs[name], label, color=colour, lw=2)
-
-
-def _draw_column(name: str, colour: str, width: float) -> Callable[[Axes, _Tables], None]:
-    def draw(axes: Axes, tables: _Tables) -> None:
-        series = tables.series(name)
-        if series is not None:
-            _line(axes, *series, color=colour, lw=width)
-            if name != "learning_rate":
-                _scale(axes)
-
-    return draw
-
-
-def _draw_gradient_norm(axes: Axes, tables: _Tables) -> None:
-    _draw_column("grad_norm", GREEN, 0.9)(axes, tables)
-    if not _has(tables.steps, "grad_norm"):
-        return
-    norm = tables.steps["grad_norm"]
-    clipped = tables.steps.get("clipped")
-    if clipped is not None and (clipped > 0).any():
-        share = float((clipped > 0).mean())
-        x, y = thinned(tables.step_x[clipped > 0], norm[clipped > 0])
-        axes.plot(x, y, ".", color=ORANGE, markersize=3, label=f"clipped, {share:.0%} of steps")
-    lost = ~np.isfinite(norm) | (tables.steps.get("overflow", np.zeros_like(norm)) > 0)
-    if lost.any():
-        # Ticks near the lower edge: a norm that is not finite has no height.
-        count = int(lost.sum())
-        x, y = thinned(tables.step_x[lost], np.full(count, 0.06))
-        axes.plot(
-            x,
-            y,
-            "|",
-            color=RED,
-            markersize=10,
-            label=f"not finite, {count:,} step{'s' if count > 1 else ''}",
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-        )
-
-
-_Panel = tuple[str, Callable[["Axes", _Tables], None], Callable[[_Tables], bool]]
-
-
-def _any_of(*names: str) -> Callable[[_Tables], bool]:
-    return lambda tables: any(_has(tables.epochs, name) for name in names)
-
-
-_PANELS: tuple[_Panel, ...] = (
-    ("loss", _draw_loss, lambda t: _has(t.steps, "loss") or _any_of("loss", "val_loss")(t)),
-    ("accuracy", _draw_accuracy, _any_of("accuracy", "val_accuracy")),
-    (
-        "learning rate",
-        _draw_column("learning_rate", INK, 1.6),
-        lambda t: t.series("learning_rate") is not None,
-    ),
-    ("gradient norm", _draw_gradient_norm, lambda t: t.series("grad_norm") is not None),
-    (
-        "update ratio\n|Δw| / |w|",
-        _draw_column("update_ratio", BLUE, 0.9),
-        lambda t: t.series("update_ratio") is not None,
-    ),
-)

@@ -1,43 +1,34 @@
 """`report.html`: what became of a run, in one file that opens anywhere."""
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tfrecipes.doctor.diagnosis import diagnose
-from tfrecipes.doctor.rules import SEVERITIES, Finding
+from tfrecipes.doctor.rules import RULES, SEVERITIES, Finding
 from tfrecipes.runs.atomic import write_atomically
 from tfrecipes.runs.folder import Run, read_run
-from tfrecipes.views.plots import figure_svg, plot_run
+from tfrecipes.views.canvas import DARK, LIGHT
+from tfrecipes.views.curves import curves_of
+from tfrecipes.views.marks import Mark, marks_of
+from tfrecipes.views.panels import Panel, panels_of
+from tfrecipes.views.plots import figure_svg, plot_panel
+from tfrecipes.views.verdict import Verdict, count, verdict
+from tfrecipes.views.words import facts_rows
 
-_ENDS = {
-    "finished": "The run finished",
-    "stopped": "The run was stopped before its end",
-    "preempted": "The run was interrupted and can be resumed",
-    "running": "The run is still going, or was killed",
-}
+__all__ = ["Verdict", "all_findings", "report_html", "verdict", "write_report"]
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What stands at the top of a report.
-
-    Attributes:
-        level: "error" or "warning" where a finding is one, else "good".
-        headline: One line.
-        sentences: What supports it.
-    """
-
-    level: str
-    headline: str
-    sentences: tuple[str, ...]
+# A report stays below 2 MB whatever a run recorded: past these the rest is in the run's files, and the
+# report says so.
+MOST_EPOCHS, MOST_COLUMNS, MOST_FINDINGS, MOST_FACTS = 200, 40, 60, 100
+LONGEST_TEXT, LONGEST_RECIPE = 2_000, 60_000
 
 
 def write_report(
@@ -45,8 +36,8 @@ def write_report(
 ) -> Path:
     """Writes `report.html` into a run folder, from the folder's other files.
 
-    One file: no script, no network, light and dark. It serves a finished run, a killed one, and a folder
-    with no more than `steps.csv`. Whatever text the run brought is escaped.
+    One file of less than 2 MB: no script, no network, light and dark. It serves a finished run, a
+    killed one, and a folder with no more than `steps.csv`. Whatever text the run brought is escaped.
 
     Args:
         run_folder_path: The folder.
@@ -60,72 +51,100 @@ def write_report(
         RunWriteError: If the report cannot be written; an older one is intact.
     """
     run = read_run(run_folder_path)
-    shown = _all_findings(run) if findings is None else [finding.as_dict() for finding in findings]
+    shown = all_findings(run) if findings is None else [finding.as_dict() for finding in findings]
     return write_atomically(Path(run_folder_path) / "report.html", report_html(run, shown))
 
 
-def report_html(run: Run, findings: list[dict[str, Any]]) -> str:
+def report_html(run: Run, findings: Sequence[Mapping[str, Any]]) -> str:
     """The report's text.
 
     Args:
         run: What `read_run` returned.
         findings: Dicts with `rule`, `severity`, `evidence`, `cause`, `advice`.
     """
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=False
-    ).from_string(resources.files("tfrecipes.views").joinpath("report.html.j2").read_text("utf-8"))
-    columns, rows = _epoch_table(run)
-    return template.render(
-        title=(run.path.resolve().name or str(run.path)) if run.path else "Run",
-        recipe_name=str((run.recipe or {}).get("name") or ""),
+    curves = curves_of(run)
+    panels = panels_of(curves)
+    shown = [_shown(finding) for finding in findings[:MOST_FINDINGS]]
+    marks = marks_of(curves, [panel.key for panel in panels], shown)
+    columns, rows, left_out = _epoch_table(run)
+    recipe_text = run.recipe_text or ""
+    return page("report.html.j2").render(
+        style=style(),
+        title=run_name(run),
+        recipe_name=shortened(str((run.recipe or {}).get("name") or "")),
         verdict=verdict(run, findings),
-        findings=[_shown(finding) for finding in findings],
-        curves=_curves(run),
+        findings=[
+            {**finding, "place": _place(marks.get(i), panels)}
+            for i, finding in enumerate(shown, start=1)
+        ],
+        more_findings=len(findings) - len(shown),
+        plots=[
+            {
+                "key": panel.key,
+                "title": panel.title,
+                # matplotlib escapes what it writes.
+                "svg": Markup(figure_svg(plot_panel(curves, panel, tuple(marks.values())))),
+            }
+            for panel in panels
+        ],
         epoch_columns=columns,
         epoch_rows=rows,
-        recipe_text=run.recipe_text,
-        environment=_facts(run.environment),
-        problems=run.problems,
+        epochs_left_out=left_out,
+        recipe_lines=_lines(recipe_text[:LONGEST_RECIPE]),
+        recipe_is_cut=len(recipe_text) > LONGEST_RECIPE,
+        facts=[(label, shortened(text)) for label, text in facts_rows(run.facts)],
+        environment=environment_rows(run.environment),
+        problems=[shortened(problem) for problem in run.problems],
     )
 
 
-def verdict(run: Run, findings: list[dict[str, Any]]) -> Verdict:
-    """The run in one line and the sentences that support it."""
-    severities = [finding.get("severity") for finding in findings]
-    level = next((word for word in ("error", "warning") if word in severities), "good")
-    status = run.state.get("status")
-    end = _ENDS.get(str(status), "How the run ended is not recorded")
-    counts = [
-        f"{severities.count(severity)} {severity}{'s' if severities.count(severity) > 1 else ''}"
-        for severity in ("error", "warning")
-        if severity in severities
-    ]
-    headline = f"{end}; {' and '.join(counts) if counts else 'no problem was found'}."
-    sentences = [_extent(run), *_results(run)]
-    if reason := run.state.get("reason"):
-        sentences.append(f"Reason: {reason}")
-    return Verdict(level, headline, tuple(sentence for sentence in sentences if sentence))
+def page(name: str) -> Any:
+    """A template of this room, which escapes all that it is given."""
+    text = resources.files("tfrecipes.views").joinpath(name).read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["in_code"] = in_code
+    return environment.from_string(text)
 
 
-def _curves(run: Run) -> Markup | None:
-    try:
-        figure = plot_run(run)
-    except ValueError:  # its word for a run with no value that can be drawn
-        return None
-    return Markup(figure_svg(figure))  # matplotlib escapes what it writes
+def in_code(text: str) -> Markup:
+    """A text whose parts in backticks are shown as code; all of it is escaped."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # a backtick without its fellow is itself
+        parts[-2:] = [Markup("`").join(parts[-2:])]
+    pieces = [Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts)]
+    return Markup("").join(pieces)
 
 
-def _all_findings(run: Run) -> list[dict[str, Any]]:
-    fresh = [finding.as_dict() for finding in diagnose(run)]
-    known = {finding["rule"] for finding in fresh}
-    rows = fresh + [finding for finding in run.findings if finding.get("rule") not in known]
+def style() -> Markup:
+    """The style sheet of every page, with the pictures' colours in light and dark."""
+    text = resources.files("tfrecipes.views").joinpath("page.css").read_text("utf-8")
+    light, dark = ("; ".join(f"{k}: {v}" for k, v in table.items()) for table in (LIGHT, DARK))
+    return Markup(text.replace("/* light */", light).replace("/* dark */", dark))
+
+
+def run_name(run: Run) -> str:
+    """The folder's name."""
+    return shortened(run.path.resolve().name or str(run.path)) if run.path else "Run"
+
+
+def shortened(text: str) -> str:
+    """A text of the run, cut where it would fill the page."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
+
+
+def all_findings(run: Run) -> list[dict[str, Any]]:
+    """What the rules find in a run now, and what other rules left in `findings.json`; errors first."""
+    # What one of ours said while the run went on is judged anew, with all that is known now.
+    judged = {rule.__name__ for rule in RULES}
+    rows = [finding.as_dict() for finding in diagnose(run)]
+    rows += [finding for finding in run.findings if finding.get("rule") not in judged]
     rank = {severity: i for i, severity in enumerate(SEVERITIES)}
     return sorted(rows, key=lambda row: rank.get(str(row.get("severity")), len(rank)))
 
 
 def _shown(finding: Mapping[str, Any]) -> dict[str, str]:
     fields = {
-        key: str(finding.get(key) or "")
+        key: shortened(str(finding.get(key) or ""))
         for key in ("rule", "severity", "evidence", "cause", "advice")
     }
     # The level becomes a class name, so it is one of ours or none.
@@ -133,69 +152,55 @@ def _shown(finding: Mapping[str, Any]) -> dict[str, str]:
     return {**fields, "level": level}
 
 
-def _count(run: Run) -> tuple[int, int]:
-    epochs = max((values.size for values in run.epochs.values()), default=0)
-    step = run.steps.get("step", np.empty(0))
-    finite = step[np.isfinite(step)]
-    steps = int(finite.max()) + 1 if finite.size else 0
-    return epochs, steps
+def _place(mark: Mark | None, panels: Sequence[Panel]) -> dict[str, str] | None:
+    """Where a finding's link leads: the anchor, and the place in words."""
+    if mark is None:
+        return None
+    title = next(panel.title for panel in panels if panel.key == mark.panel)
+    return {"anchor": mark.anchor, "words": f"{title}, {mark.words}"}
 
 
-def _extent(run: Run) -> str:
-    epochs, steps = _count(run)
-    parts = []
-    if epochs:
-        parts.append(f"{epochs:,} epoch{'s' if epochs > 1 else ''}")
-    if steps:
-        parts.append(f"{steps:,} step{'s' if steps > 1 else ''}")
-    return f"{' and '.join(parts)} recorded." if parts else "Nothing was recorded."
+def _lines(text: str) -> list[tuple[str, str]]:
+    """A recipe's lines, each cut into what is set and the reason behind it."""
+    lines = []
+    for line in text.splitlines():
+        # A number sign inside quotes begins no comment.
+        match = re.match(r"""((?:[^"'#]|"(?:[^"\\]|\\.)*"|'[^']*')*)(#.*)?$""", line)
+        lines.append((match[1], match[2] or "") if match else (line, ""))
+    return lines
 
 
-def _results(run: Run) -> list[str]:
-    """The last and the best value of what a reader looks for first."""
-    names = [n for n in ("val_accuracy", "accuracy", "val_loss", "loss") if n in run.epochs]
-    sentences = []
-    for name in names[:3]:
-        values = run.epochs[name]
-        known = np.flatnonzero(np.isfinite(values))
-        if not known.size:
-            continue
-        best = known[(np.argmin if "loss" in name else np.argmax)(values[known])]
-        last = known[-1]
-        text = f"{name} {values[last]:.4g} in epoch {last + 1}"
-        sentences.append(
-            f"{text}, the best."
-            if best == last
-            else f"{text}; best {values[best]:.4g} in epoch {best + 1}."
-        )
-    loss = run.steps.get("loss", np.empty(0))
-    if not names and loss.size:
-        sentences.append(f"loss {loss[-1]:.4g} in the last step.")
-    return sentences
-
-
-def _epoch_table(run: Run) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows as text; `epoch` first, counted from 1."""
-    count = _count(run)[0]
+def _epoch_table(run: Run) -> tuple[list[str], list[list[str]], str]:
+    """Columns and rows as text, `epoch` first and counted from 1; and what was left out."""
+    epochs = count(run)[0]
     # Results first: a table is wider than a screen. Telemetry is a step's, and stands in the curves.
-    columns = sorted(run.epochs, key=lambda name: (name in run.steps and name != "loss", name))
+    every = sorted(run.epochs, key=lambda name: (name in run.steps and name != "loss", name))
+    columns = every[:MOST_COLUMNS]
+    at = np.unique(np.linspace(0, epochs - 1, MOST_EPOCHS).astype(int)) if epochs else ()
     rows = [
         [
-            str(i + 1),
-            *(_number(run.epochs[c][i]) if i < run.epochs[c].size else "" for c in columns),
+            f"{i + 1:,}",
+            *(_number(float(run.epochs[c][i])) if i < run.epochs[c].size else "" for c in columns),
         ]
-        for i in range(count)
+        for i in at
     ]
-    return ["epoch", *columns], rows
+    parts = []
+    if len(rows) < epochs:
+        parts.append(f"{len(rows)} of {epochs:,} epochs")
+    if len(columns) < len(every):
+        parts.append(f"{len(columns)} of {len(every):,} columns")
+    left_out = f"{' and '.join(parts)} are shown; epochs.csv has all." if parts else ""
+    return ["epoch", *map(shortened, columns)], rows, left_out
 
 
 def _number(value: float) -> str:
     return f"{value:.5g}" if np.isfinite(value) else str(float(value))
 
 
-def _facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Label and text of what `environment.json` says."""
     facts = []
-    for key, value in environment.items():
+    for key, value in list(environment.items())[:MOST_FACTS]:
         if isinstance(value, Mapping):
             text = ", ".join(f"{name} {version}" for name, version in value.items())
         elif isinstance(value, list | tuple):
@@ -203,5 +208,5 @@ def _facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             text = "" if value is None else str(value)
         if text:
-            facts.append((str(key).replace("_", " "), text))
+            facts.append((shortened(str(key).replace("_", " ")), shortened(text)))
     return facts
