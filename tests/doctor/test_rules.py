@@ -170,7 +170,9 @@ class TestClipping:
     @pytest.mark.parametrize(("share", "severity"), [(0.6, "info"), (1.0, "warning")])
     def test_a_clip_that_acts_in_most_steps_is_named(self, share: float, severity: str) -> None:
         clipped = np.random.default_rng(0).random(400) < share
-        finding = found(steps=steps(clipped=clipped))["mostly_clipped"]
+        facts = {"optimizer": {"name": "SGD", "global_clipnorm": 0.1}}
+        finding = diagnose(Run(steps=steps(clipped=clipped), facts=facts))[0]
+        assert finding.rule == "mostly_clipped"
         assert finding.severity == severity
         assert "median" in finding.evidence
 

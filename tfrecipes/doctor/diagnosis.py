@@ -6,23 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from tfrecipes.doctor.rules import RULES, SEVERITIES, Finding, Rule
+from tfrecipes.doctor.rules import RULES, Finding, Rule
+from tfrecipes.doctor.rules.look import Look
+from tfrecipes.doctor.rules.ranking import ranked
 from tfrecipes.runs.folder import Run, read_run
 
 
 def diagnose(run_or_history: Any, rules: Sequence[Rule] = RULES) -> list[Finding]:
-    """Asks every rule about a run.
+    """Asks every rule about a run, one that is still going too.
 
     Args:
         run_or_history: A run folder's path; what `read_run` returned, or any object with `.steps`
             and `.epochs`; the History that `fit` returned; or a dict of lists, History's keys or,
             where it has `step`, telemetry's columns.
         rules: Functions `f(run) -> Finding | None`. Your own go beside ours:
-            `rules=[*tfr.RULES, mine]`.
+            `rules=[*tfr.RULES, mine]`. They may read `.steps .epochs .recipe`, and `.facts .system
+            .layers .state` where the run has them.
 
     Returns:
-        What was found, errors first, then warnings, then what is worth knowing; rules' order
-        within each.
+        What was found: errors first, then warnings, then what is worth knowing; within each the
+        likeliest cause first. What one of our findings explains is left out and named in it; what
+        your own rules find always stands.
 
     Raises:
         ValueError: If a path is no run folder.
@@ -33,19 +37,21 @@ def diagnose(run_or_history: Any, rules: Sequence[Rule] = RULES) -> list[Finding
         >>> [finding.rule for finding in diagnose(history)]
         ['diverged']
     """
-    run = _as_run(run_or_history)
-    found = []
-    for rule in rules:
-        finding = rule(run)
-        if finding is None:
-            continue
-        if not isinstance(finding, Finding):
-            name = getattr(rule, "__name__", repr(rule))
-            raise TypeError(
-                f"diagnose: rule {name} must return a Finding or None. Received: {finding!r}."
-            )
-        found.append(finding)
-    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+    look = Look.at(_as_run(run_or_history))
+    ours, theirs = [], []
+    # Odd numbers (inf - inf, 0 / 0) are what a broken run is made of.
+    with np.errstate(all="ignore"):
+        for rule in rules:
+            finding = rule(look)
+            if finding is None:
+                continue
+            if not isinstance(finding, Finding):
+                name = getattr(rule, "__name__", repr(rule))
+                raise TypeError(
+                    f"diagnose: rule {name} must return a Finding or None. Received: {finding!r}."
+                )
+            (ours if rule in RULES else theirs).append(finding)
+    return ranked(ours, theirs, [rule.__name__ for rule in RULES])
 
 
 def _as_run(given: Any) -> Any:

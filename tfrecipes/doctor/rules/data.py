@@ -1,0 +1,275 @@
+"""What the facts say of the data, and what the loss says of their order and labels."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfrecipes.doctor.rules import thresholds as at
+from tfrecipes.doctor.rules.finding import Finding
+from tfrecipes.doctor.rules.layers import gradients_alive
+from tfrecipes.doctor.rules.look import Look
+from tfrecipes.doctor.rules.remedies import advise, check_data, lower_rate
+from tfrecipes.doctor.rules.robust import finite, plural, short
+
+_SCALED = ("Normalization", "Rescaling", "Discretization", "Hashing", "TextVectorization")
+
+
+def _inputs(look: Look) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    inputs = look.fact("data", "inputs")
+    if isinstance(inputs, list | tuple):
+        for one in inputs:
+            if isinstance(one, Mapping):
+                yield str(one.get("name") or "x"), one
+
+
+def _number(part: Mapping[str, Any], key: str) -> float | None:
+    value = part.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        return None
+    return float(value)
+
+
+def inputs_not_normalised(run: object) -> Finding | None:
+    """Inputs with a mean or a deviation above 30, or a deviation below 1e-3, and no layer that scales them.
+
+    A value 1,000 deviations out counts too. Indices of an Embedding are no quantities.
+    """
+    look = Look.at(run)
+    layers = look.fact("layers")
+    names = [str(n) for n in layers] if isinstance(layers, Mapping) else []
+    if any(n in _SCALED or n == "Normalization" for n in names):
+        return None
+    for name, one in _inputs(look):
+        kind = str(one.get("dtype") or "float32")
+        if kind.startswith(("int", "uint", "string", "bool")) and "Embedding" in names:
+            continue
+        mean, deviation = _number(one, "mean"), _number(one, "std")
+        low, high = _number(one, "min"), _number(one, "max")
+        if mean is None or deviation is None:
+            continue
+        size = max(abs(mean), deviation)
+        far = max(abs(low or 0.0), abs(high or 0.0))
+        if size > at.INPUT_LARGE:
+            what = "large"
+        elif far > 1000 * max(deviation, 1.0) / 10 and far > at.INPUT_LARGE:
+            what = "large in places"
+        elif 0 < deviation < at.INPUT_SMALL and abs(mean) < at.INPUT_SMALL:
+            what = "tiny"
+        elif size > at.INPUT_ODD:
+            what = "somewhat large"
+        else:
+            continue
+        spread = (
+            f", from {short(low)} to {short(high)}" if low is not None and high is not None else ""
+        )
+        return Finding(
+            "inputs_not_normalised",
+            "info" if what == "somewhat large" else "warning",
+            f"The inputs {name} have a mean of {short(mean)} and a deviation of {short(deviation)}{spread}: {what}.",
+            "The inputs are not normalised: the first layer's outputs and gradients take their scale, and a "
+            "learning rate that is usual is too high or too low for it.",
+            advise(
+                data="Bring every feature to mean 0 and deviation 1 with the training data's numbers: "
+                "`layer = keras.layers.Normalization(); layer.adapt(x_train)` as the first layer, or "
+                "`keras.layers.Rescaling(1 / 255)` for pixels."
+            ),
+        )
+    return None
+
+
+def constant_features(run: object) -> Finding | None:
+    """Inputs of which nine tenths or more never change (an error where all do not); few are worth knowing."""
+    look = Look.at(run)
+    for name, one in _inputs(look):
+        shape = one.get("shape")
+        constant, deviation = _number(one, "constant_features"), _number(one, "std")
+        low, high = _number(one, "min"), _number(one, "max")
+        try:
+            features = (
+                int(np.prod([int(n) for n in shape])) if isinstance(shape, list | tuple) else 0
+            )
+        except (TypeError, ValueError):
+            features = 0
+        same = deviation == 0 or (low is not None and low == high)
+        share = 1.0 if same else min(1.0, (constant or 0) / features) if features else 0.0
+        if share < at.CONSTANT_SOME:
+            continue
+        count = features if same else int(constant or 0)
+        return Finding(
+            "constant_features",
+            "error" if share >= 1 else "warning" if share >= at.CONSTANT_MOST else "info",
+            f"{count:,} of {features:,} features of the inputs {name} have one value for every sample looked at.",
+            "The inputs hold nothing that tells samples apart: they were lost on their way, or filled with zeros."
+            if share >= 1
+            else "These features carry nothing.",
+            advise(
+                data="Look at a batch as the model gets it. " + check_data()
+                if share >= at.CONSTANT_MOST
+                else "Leave them out, if they are not padding or borders."
+            ),
+        )
+    return None
+
+
+def _order_repeats(look: Look) -> float | None:
+    """How alike the epochs' patterns of step losses are, where they are smooth over the epoch.
+
+    The mean correlation of an epoch's step losses (its trend taken out) with the next one's, times
+    that of neighbouring steps: shuffled data give noise, sorted data a saw-tooth that comes back.
+    """
+    per, loss = look.steps_per_epoch, look.column("steps", "loss")
+    if not per or per < 10 or loss.size < 3 * per:
+        return None
+    epochs = min(20, loss.size // per)
+    table = loss[: epochs * per].reshape(epochs, per)[1:]
+    if not np.isfinite(table).all():
+        return None
+    table = table - table.mean(1, keepdims=True)
+    deviation = table.std(1, keepdims=True)
+    if (deviation <= 0).any():
+        return None
+    table = table / deviation
+    across = float(np.mean([(table[i] * table[i + 1]).mean() for i in range(len(table) - 1)]))
+    along = float((table[:, 1:] * table[:, :-1]).mean())
+    return min(across, along)
+
+
+def labels_sorted(run: object) -> Finding | None:
+    """Data that come in one order, and a loss that shows it: a saw-tooth that comes back in every epoch.
+
+    The epochs' step losses correlate with each other and with their neighbours by more than .5 (of
+    shuffled data by 0 +- .1). Sorted labels alone are worth knowing: `fit` shuffles arrays.
+    """
+    look = Look.at(run)
+    told = look.fact("data", "labels", "sorted") is True
+    repeats = _order_repeats(look)
+    shown = repeats is not None and repeats > (
+        at.ORDER_CORRELATION / 2 if told else at.ORDER_CORRELATION
+    )
+    if not shown:
+        if not told:
+            return None
+        return Finding(
+            "labels_sorted",
+            "info",
+            "The labels are sorted.",
+            "The data lie in the order of their classes; that does no harm while they are shuffled.",
+            advise(
+                data="Keep `shuffle=True` in `fit`; shuffle a `tf.data.Dataset` over all of its samples."
+            ),
+        )
+    return Finding(
+        "labels_sorted",
+        "warning",
+        ("The labels are sorted, and the" if told else "The")
+        + f" training loss makes the same saw-tooth in every epoch (correlation {repeats:.2f} from epoch to epoch and from "
+        "step to step; shuffled data give about 0).",
+        "The data are not shuffled: each batch holds one class or one source, and the model forgets the others.",
+        advise(
+            data="Shuffle them: `fit(..., shuffle=True)` for arrays; `dataset.shuffle(n)` with n the number of samples, "
+            "before `batch`, for a `tf.data.Dataset`; or permute the files once on disk."
+        ),
+    )
+
+
+def labels_unrelated(run: object) -> Finding | None:
+    """Labels that the inputs say nothing of: what training learns, it learns by heart.
+
+    By the end of the first epoch, on samples never seen before, the training loss is not below .95
+    of guessing, the validation loss never is, and gradients and updates were sane, so that a model
+    that could learn would have.
+    """
+    look = Look.at(run)
+    guess, trend = look.guess, look.trend
+    if (
+        guess is None
+        or guess <= 0
+        or trend is None
+        or not trend.of_steps
+        or not gradients_alive(look)
+    ):
+        return None
+    if look.fact_number("frozen_weights") or not look.cross_entropy:
+        return None
+    _, loss, validation = look.both_losses
+    if loss.size < 3:
+        return None
+    first = look.first_epoch if look.first_epoch is not None else float(loss[0])
+    best = float(validation.min())
+    if first < 0.95 * guess or best < 0.93 * guess or validation.size < 3:
+        return None
+    heart = trend.end < 0.9 * guess
+    # A net whose first layers get no gradient looks the same from the loss: only what it learnt by
+    # heart, or gradients in every layer, tells.
+    if not heart and not look.layers:
+        return None
+    return Finding(
+        "labels_unrelated",
+        "warning",
+        f"The training loss was {first:.4g} at the end of the first epoch, the validation loss {best:.4g} at its best; "
+        f"guessing by the labels' frequencies gives {guess:.4g}"
+        + (
+            f". Training then fell to {trend.end:.4g}, by heart."
+            if heart
+            else f", and training ended at {trend.end:.4g}."
+        ),
+        "The labels do not belong to their inputs: shuffled apart, misaligned by a join or a filter, or mostly wrong.",
+        advise(
+            data=f"Look at twenty samples with their labels; shuffle both with one permutation. {check_data()}",
+            rate=f"If they are right: {lower_rate(look)[0].lower()}{lower_rate(look)[1:]}",
+        ),
+    )
+
+
+def duplicate_samples(run: object) -> Finding | None:
+    """Training samples that are copies of others: a warning from one in five on."""
+    look = Look.at(run)
+    repeated, samples = look.fact_number("data", "repeated"), look.fact_number("data", "samples")
+    if not repeated or not samples:
+        return None
+    looked = min(samples, 10_000)
+    share = min(1.0, repeated / looked)
+    if share < at.REPEATED_SOME:
+        return None
+    return Finding(
+        "duplicate_samples",
+        "warning" if share >= at.REPEATED_MANY else "info",
+        f"{int(repeated):,} of {plural(int(looked), 'training sample')} looked at are copies of others ({share:.0%}).",
+        "Samples are repeated: the data are fewer than they look, and copies may lie on both sides of a split.",
+        advise(
+            data="Remove duplicates before splitting; to weight samples or classes use `sample_weight` or `class_weight`."
+        ),
+    )
+
+
+def class_collapse(run: object) -> Finding | None:
+    """A class far more frequent than the others, and an accuracy that is its share.
+
+    The majority has half of the labels and 3 times its even share, or 80 %. A warning where accuracy
+    stays within 2 points of it, or from 90 % on; else worth knowing.
+    """
+    look = Look.at(run)
+    shares = look.label_shares()
+    if shares.size < 2:
+        return None
+    most = float(shares.max())
+    if most < at.MAJORITY or (most < at.MAJORITY_LARGE and most * shares.size < at.IMBALANCED):
+        return None
+    accuracy, validation = (finite(a) for a in look.accuracies)
+    last = accuracy if accuracy.size else validation
+    stuck = last.size >= 2 and bool((last[-2:] <= most + at.COLLAPSE).all())
+    known = f"; the accuracy ended at {last[-1]:.1%}" if last.size else ""
+    return Finding(
+        "class_collapse",
+        "warning" if stuck or most >= at.MAJORITY_HUGE else "info",
+        f"Class {int(np.argmax(shares))} is {most:.1%} of {shares.size} classes' labels{known}.",
+        "The classes are imbalanced, and the model answers with the most frequent one."
+        if stuck
+        else "The classes are imbalanced: accuracy says little of the rare ones.",
+        advise(
+            data="Collect or draw more of the rare classes; mask padding out of the loss; or weight them: "
+            "`fit(..., class_weight={c: n / (k * count[c])})`.",
+            rest="Watch a metric per class (`keras.metrics.F1Score(average='macro')`) instead of accuracy.",
+        ),
+    )

@@ -1,0 +1,378 @@
+"""A run as the rules read it: columns of numbers, facts that may be missing, the trend worked out once."""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tfrecipes.doctor.rules import thresholds as at
+from tfrecipes.doctor.rules.robust import (
+    Trend,
+    entropy,
+    finite,
+    median,
+    median_error,
+    medians,
+    parts,
+    plural,
+)
+
+Array = np.ndarray
+_EMPTY = np.empty(0)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+class Look:
+    """One run, whatever of it there is. Every rule begins with `Look.at(run)`.
+
+    What a user's rule may read of a run is here too (`.steps .epochs .recipe .facts .system .layers
+    .state`), and anything else comes from the run itself.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._columns: dict[tuple[str, str], Array] = {}
+
+    @classmethod
+    def at(cls, run: Any) -> "Look":
+        """The look at a run: the same one, where it was looked at before."""
+        return run if isinstance(run, cls) else cls(run)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._run, name)
+
+    @property
+    def steps(self) -> Mapping[str, Array]:
+        """Column to values, a row a step."""
+        return _mapping(getattr(self._run, "steps", None))
+
+    @property
+    def epochs(self) -> Mapping[str, Array]:
+        """History's keys to values."""
+        return _mapping(getattr(self._run, "epochs", None))
+
+    @property
+    def recipe(self) -> Mapping[str, Any] | None:
+        """The recipe's tables, None where there is none."""
+        recipe = getattr(self._run, "recipe", None)
+        return recipe if isinstance(recipe, Mapping) else None
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the monitor learnt at the fit's start."""
+        return _mapping(getattr(self._run, "facts", None))
+
+    @property
+    def system(self) -> Mapping[str, Array]:
+        """What the machine did, about a row a second."""
+        return _mapping(getattr(self._run, "system", None))
+
+    @property
+    def layers(self) -> Mapping[str, Array]:
+        """Layer groups' norms, a row every so many steps."""
+        return _mapping(getattr(self._run, "layers", None))
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Where the run stands."""
+        return _mapping(getattr(self._run, "state", None))
+
+    @property
+    def running(self) -> bool:
+        """Whether it is being trained, or was killed."""
+        return self.state.get("status") == "running"
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether its end is no end."""
+        return self.state.get("status") in ("running", "preempted", "stopped")
+
+    def column(self, table: str, name: str) -> Array:
+        """A column as float64, empty where it is missing or holds no numbers."""
+        key = (table, name)
+        if key not in self._columns:
+            values = getattr(self, table).get(name)
+            try:
+                column = _EMPTY if values is None else np.asarray(values, np.float64).ravel()
+            except (TypeError, ValueError):
+                column = _EMPTY
+            self._columns[key] = column
+        return self._columns[key]
+
+    def step(self, name: str) -> Array:
+        """A column of steps.csv; empty where it does not fit the loss's rows."""
+        values = self.column("steps", name)
+        loss = self.column("steps", "loss")
+        return values if values.size == loss.size or not loss.size else _EMPTY
+
+    def epoch(self, name: str) -> Array:
+        """A column of epochs.csv."""
+        return self.column("epochs", name)
+
+    def number(self, row: int) -> int:
+        """The step's number of a row of steps.csv."""
+        step = self.step("step")
+        return int(step[row]) if step.size > row and math.isfinite(step[row]) else int(row)
+
+    def fact(self, *path: str) -> Any:
+        """A fact by its path, None where it is missing."""
+        value: Any = self.facts
+        for key in path:
+            value = _mapping(value).get(key)
+        return value
+
+    def fact_number(self, *path: str) -> float | None:
+        """A fact that is a finite number, else None."""
+        value = self.fact(*path)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            return None
+        return float(value)
+
+    def setting(self, table: str, key: str) -> Any:
+        """A key of the recipe, None where there is none."""
+        return _mapping(_mapping(self.recipe).get(table)).get(key)
+
+    @cached_property
+    def loss(self) -> Array:
+        """Every step's loss that is finite."""
+        return finite(self.column("steps", "loss"))
+
+    @cached_property
+    def trend(self) -> Trend | None:
+        """The training loss over the run; None where there is too little of it."""
+        loss = self.loss
+        if loss.size >= at.ENOUGH_STEPS:
+            cut = parts(loss, at.PARTS)
+            return Trend(
+                np.array([float(np.median(part)) for part in cut]),
+                np.array([median_error(part) for part in cut]),
+                f"{plural(loss.size, 'step')}, medians of tenths",
+                float(np.median(loss[: at.FIRST_STEPS])),
+                True,
+            )
+        loss = finite(self.epoch("loss"))
+        if loss.size >= at.ENOUGH_EPOCHS:
+            zeros = np.zeros(loss.size)
+            return Trend(loss, zeros, plural(loss.size, "epoch"), float(loss[0]), False)
+        return None
+
+    @cached_property
+    def steps_per_epoch(self) -> int | None:
+        """Steps of an epoch, from the facts or from both tables."""
+        told = self.fact_number("steps_per_epoch")
+        if told and told >= 1:
+            return int(told)
+        rows, epochs = self.column("steps", "loss").size, self.epoch("loss").size
+        return rows // epochs if epochs and rows >= epochs else None
+
+    @cached_property
+    def rates(self) -> Array:
+        """Learning rates, of steps where there are any, else of epochs."""
+        rates = finite(self.step("learning_rate"))
+        return rates if rates.size else finite(self.epoch("learning_rate"))
+
+    @cached_property
+    def peak_rate(self) -> float | None:
+        """The highest learning rate; None where it is not known."""
+        if self.rates.size and self.rates.max() > 0:
+            return float(self.rates.max())
+        for told in (
+            self.setting("schedule", "peak_learning_rate"),
+            self.fact("optimizer", "learning_rate"),
+        ):
+            if isinstance(told, int | float) and not isinstance(told, bool) and told > 0:
+                return float(told)
+        return None
+
+    @cached_property
+    def ratio(self) -> float | None:
+        """|dw| / |w| at its height: the largest median of fiftieths of the run."""
+        ratios = finite(self.step("update_ratio"))
+        if self.began_at_zero:
+            return median(ratios[ratios.size // 4 :])
+        if ratios.size >= at.FEW_STEPS:
+            return float(np.nanmax(medians(ratios, 50)))
+        ratios = finite(self.epoch("update_ratio"))
+        return float(ratios.max()) if ratios.size >= 3 else None
+
+    @cached_property
+    def growth(self) -> float | None:
+        """How many times the weights' norm grew, at its height."""
+        norms = finite(self.step("param_norm"))
+        if norms.size < at.FEW_STEPS or self.began_at_zero:
+            return None
+        return float(norms.max() / norms[0])
+
+    @cached_property
+    def began_at_zero(self) -> bool:
+        """Whether the weights began so small that growth and ratios say nothing."""
+        norms = finite(self.step("param_norm"))
+        return bool(norms.size and norms[0] < at.BEGAN_SMALL * norms.max())
+
+    @cached_property
+    def sustained_ratio(self) -> float | None:
+        """|dw| / |w|, its median while the rate is above half of its peak."""
+        ratios, rates = self.step("update_ratio"), self.step("learning_rate")
+        if ratios.size < at.ENOUGH_STEPS or ratios.size != rates.size or self.began_at_zero:
+            return None
+        high = ratios[rates >= 0.5 * np.nanmax(rates)] if np.isfinite(rates).any() else ratios
+        value = median(high)
+        return value if math.isfinite(value) else None
+
+    @cached_property
+    def loss_name(self) -> str:
+        """The loss's name in small letters without underscores, empty where it is not known."""
+        name = self.fact("loss", "name")
+        return name.lower().replace("_", "") if isinstance(name, str) else ""
+
+    @property
+    def cross_entropy(self) -> bool:
+        """Whether the loss is known to be one."""
+        return "crossentropy" in self.loss_name
+
+    @cached_property
+    def smoothing(self) -> float:
+        """Label smoothing."""
+        told = self.fact_number("loss", "label_smoothing")
+        told = told if told is not None else self.setting("loss", "label_smoothing")
+        return float(told) if isinstance(told, int | float) else 0.0
+
+    @cached_property
+    def classes(self) -> int | None:
+        """How many there are."""
+        for path in (("classes",), ("data", "labels", "classes")):
+            told = self.fact_number(*path)
+            if told and told >= 2:
+                return int(told)
+        return None
+
+    def label_shares(self, which: str = "data") -> Array:
+        """Each class's share of the labels looked at; empty where they were not counted."""
+        counts = self.fact(which, "labels", "counts")
+        if not isinstance(counts, list | tuple) or len(counts) < 2:
+            return _EMPTY
+        try:
+            values = np.asarray(counts, np.float64)
+        except (TypeError, ValueError):
+            return _EMPTY
+        good = values.ndim == 1 and np.isfinite(values).all() and (values >= 0).all()
+        return values / values.sum() if good and values.sum() > 0 else _EMPTY
+
+    @cached_property
+    def guess(self) -> float | None:
+        """The loss of who knows the labels' frequencies and nothing of the inputs.
+
+        Their entropy, or log K where they were not counted, for a cross-entropy; the labels'
+        variance for a squared error. None where the loss is another one, or not known.
+        """
+        if self.loss_name in ("meansquarederror", "mse"):
+            deviation = self.fact_number("data", "labels", "std")
+            return (
+                deviation**2
+                if deviation and self.fact("data", "labels", "kind") == "real"
+                else None
+            )
+        if not self.cross_entropy or "focal" in self.loss_name:
+            return None
+        shares = self.label_shares()
+        binary = "binary" in self.loss_name
+        if binary and (self.classes or 2) > 2:
+            return None  # a mean over outputs, each with its own frequency
+        if shares.size:
+            return entropy((1 - self.smoothing) * shares + self.smoothing / shares.size)
+        classes = 2 if binary else self.classes
+        return math.log(classes) if classes else None
+
+    @cached_property
+    def untrained(self) -> float | None:
+        """The loss of who knows nothing at all: log K, or the labels' variance."""
+        if not self.cross_entropy or self.guess is None:
+            return self.guess
+        classes = 2 if "binary" in self.loss_name else self.classes or self.label_shares().size
+        return math.log(classes) if classes else self.guess
+
+    @cached_property
+    def accuracies(self) -> tuple[Array, Array]:
+        """Training and validation accuracy over the epochs; empty where there is none."""
+        names = [str(n) for n in self.epochs if "acc" in str(n) and not str(n).startswith("swa_")]
+        own = next((n for n in names if not n.startswith("val_")), "")
+        other = next((n for n in names if n.startswith("val_")), "")
+        return self.epoch(own), self.epoch(other)
+
+    @cached_property
+    def both_losses(self) -> tuple[Array, Array, Array]:
+        """Epoch numbers from 1, training loss and validation loss, in the epochs that have both."""
+        loss, validation = self.epoch("loss"), self.epoch("val_loss")
+        if not loss.size or loss.size != validation.size:
+            return _EMPTY, _EMPTY, _EMPTY
+        both = np.isfinite(loss) & np.isfinite(validation)
+        return np.flatnonzero(both) + 1, loss[both], validation[both]
+
+    @cached_property
+    def first_epoch(self) -> float | None:
+        """The training loss at the end of the first epoch, on samples that were never seen before.
+
+        A tenth of the epoch's steps, 5 at least. So it is no training loss yet: what it is below
+        guessing by, the model has learnt and not learnt by heart.
+        """
+        per = self.steps_per_epoch
+        loss = self.column("steps", "loss")
+        if not per or loss.size < per:
+            return None
+        few = max(5, per // 10)
+        return median(loss[max(0, per - few) : per]) if per >= 2 * few else None
+
+    def end_of_training(self) -> float | None:
+        """The training loss of the last tenth of the run."""
+        return self.trend.end if self.trend else None
+
+    @cached_property
+    def noisy_layers(self) -> tuple[str, ...]:
+        """Layers that make training harder than evaluation: dropout, noise, augmentation."""
+        names = _mapping(self.fact("layers"))
+        noisy = ("Dropout", "Random", "Gaussian", "StochasticDepth", "MixUp", "CutMix", "Masking")
+        found = [str(n) for n in names if any(word in str(n) for word in noisy)]
+        dropout = self.fact_number("dropout")
+        return tuple(found or (["Dropout"] if dropout else []))
+
+    @property
+    def averaged(self) -> bool:
+        """Whether validation sees averaged weights, or the model ends with them."""
+        return bool(self.fact("average")) or any(
+            _mapping(self.recipe).get(k) for k in ("ema", "swa")
+        )
+
+    @cached_property
+    def adaptive(self) -> bool:
+        """Whether the optimizer divides by the gradient's own size, as Adam does."""
+        name = self.fact("optimizer", "name") or self.setting("optimizer", "name") or ""
+        words = (
+            "adam",
+            "rmsprop",
+            "lion",
+            "adagrad",
+            "adadelta",
+            "ftrl",
+            "lamb",
+            "muon",
+            "adafactor",
+        )
+        return any(word in str(name).lower() for word in words)
+
+    @cached_property
+    def clip_limit(self) -> float | None:
+        """The global clip's limit."""
+        told = self.fact_number("optimizer", "global_clipnorm")
+        told = told if told is not None else self.setting("step", "global_clipnorm")
+        return float(told) if isinstance(told, int | float) and told > 0 else None

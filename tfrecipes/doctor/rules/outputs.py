@@ -1,0 +1,224 @@
+"""The last activation, the loss, and what the loss says of them."""
+
+import numpy as np
+
+from tfrecipes.doctor.rules import thresholds as at
+from tfrecipes.doctor.rules.divergence import has_diverged
+from tfrecipes.doctor.rules.finding import Finding
+from tfrecipes.doctor.rules.look import Look
+from tfrecipes.doctor.rules.remedies import advise, check_data, lower_rate
+from tfrecipes.doctor.rules.robust import finite, median, short
+
+_PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid", "sparsemax")
+_SQUARES = (
+    "meansquarederror",
+    "mse",
+    "meanabsoluteerror",
+    "mae",
+    "huber",
+    "logcosh",
+    "meansquaredlogarithmicerror",
+)
+
+
+def _activation(look: Look) -> str | None:
+    name = look.fact("last_activation")
+    return name.lower() if isinstance(name, str) and name else None
+
+
+def logits_mismatch(run: object) -> Finding | None:
+    """Probabilities given to a loss that takes logits, or the other way round."""
+    look = Look.at(run)
+    last, logits = _activation(look), look.fact("loss", "from_logits")
+    if last is None or not isinstance(logits, bool) or not look.cross_entropy:
+        return None
+    name = look.fact("loss", "name")
+    if logits and last in _PROBABILITIES:
+        return Finding(
+            "logits_mismatch",
+            "error",
+            f"The last activation is {last}, and the loss {name} has from_logits=True.",
+            f"The loss takes the {last}'s probabilities for logits and squashes them again: they lie between 0 "
+            "and 1, so that no class can win and gradients are small.",
+            advise(
+                architecture=f"Compile with `{name}(from_logits=False)`, or take the {last} out of the model."
+            ),
+        )
+    if not logits and last in ("linear", "relu", "tanh", "gelu", "elu", "selu", "leaky_relu"):
+        return Finding(
+            "logits_mismatch",
+            "error",
+            f"The last activation is {last}, and the loss {name} has from_logits=False.",
+            "The loss takes logits for probabilities: it clips what is below 0 or above 1, and no gradient comes "
+            "from there.",
+            advise(
+                architecture=f"Compile with `{name}(from_logits=True)`"
+                + (", with a last layer that has no activation." if last != "linear" else ".")
+            ),
+        )
+    return None
+
+
+def wrong_loss(run: object) -> Finding | None:
+    """A loss or a last activation that does not fit the labels."""
+    look = Look.at(run)
+    last, loss = _activation(look), look.loss_name
+    kind = look.fact("data", "labels", "kind")
+    name = look.fact("loss", "name")
+    outputs = look.fact_number("classes")
+    seen = cause = fix = None
+    severity = "warning"
+    classes = look.fact_number("data", "labels", "classes")
+    mean, deviation = (look.fact_number("data", "labels", k) for k in ("mean", "std"))
+    if (
+        loss in _SQUARES
+        and kind in ("integer", "one-hot")
+        and (last == "softmax" or (outputs or 0) > 2)
+    ):
+        seen = f"The labels are classes ({kind}), and the loss is {name}."
+        cause = "A squared or absolute error takes the classes' numbers for quantities, and spreads one number over all outputs."
+        fix = "Compile with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)` for whole numbers, `CategoricalCrossentropy` for one-hot."
+    elif (
+        loss in _SQUARES
+        and kind == "real"
+        and (outputs or 0) > 2
+        and last == "linear"
+        and _whole(look)
+    ):
+        seen = f"The labels are whole numbers, one a sample, for {int(outputs or 0)} outputs, and the loss is {name}."
+        cause = "The labels look like classes: one number is spread over all outputs."
+        fix = "Compile with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`."
+    elif (
+        "binarycrossentropy" in loss
+        and kind in ("one-hot", "integer")
+        and (outputs or classes or 0) > 2
+    ):
+        seen = f"The labels are {int(outputs or classes or 0)} classes ({kind}), and the loss is {name}."
+        cause = "A binary cross-entropy takes each class for a question of its own; of classes that exclude each other one is true."
+        fix = "Use `softmax` and a categorical cross-entropy; keep it where several labels may be true at once."
+    elif look.cross_entropy and last == "softmax" and outputs == 1:
+        severity = "error"
+        seen = f"The last layer is a softmax over one output, and the loss is {name}."
+        cause = "A softmax over one output is always 1: nothing can be learnt."
+        fix = "Use a `sigmoid` with `BinaryCrossentropy`, or as many outputs as there are classes."
+    elif look.cross_entropy and kind == "real":
+        severity = "error"
+        seen = f"The labels are real numbers, and the loss is {name}."
+        cause = "A cross-entropy needs classes or their shares."
+        fix = "Compile with `keras.losses.MeanSquaredError()` and a last layer without activation."
+    elif look.cross_entropy and last in ("relu", "tanh"):
+        seen = f"The last activation is {last}, and the loss is {name}."
+        cause = "It cuts half of the logits off."
+        fix = "Take the activation out of the last layer and compile with `from_logits=True`."
+    elif loss in _SQUARES and kind == "real" and _out_of_reach(last, mean, deviation):
+        seen = f"The labels have a mean of {short(mean or 0.0)} and a deviation of {short(deviation or 0.0)}; the last activation is {last}."
+        cause = f"A {last} cannot reach such values."
+        fix = "Take the activation out of the last layer, or scale the labels into its range."
+    if seen is None or cause is None or fix is None:
+        return None
+    return Finding("wrong_loss", severity, seen, cause, advise(architecture=fix))
+
+
+def _whole(look: Look) -> bool:
+    return look.label_shares().size > 2
+
+
+def _out_of_reach(last: str | None, mean: float | None, deviation: float | None) -> bool:
+    ranges = {
+        "sigmoid": (0.0, 1.0),
+        "softmax": (0.0, 1.0),
+        "tanh": (-1.0, 1.0),
+        "relu": (0.0, np.inf),
+    }
+    if last not in ranges or mean is None or deviation is None:
+        return False
+    low, high = ranges[last]
+    return (
+        mean - deviation < low - 0.1 * (deviation + 1e-12)
+        or mean + deviation > high + 0.1 * deviation
+    )
+
+
+def initial_loss(run: object) -> Finding | None:
+    """A first loss far above log K: 3 times for a warning, 1.6 times worth knowing.
+
+    A model that knows nothing and is sure of nothing begins at log K.
+    """
+    look = Look.at(run)
+    untrained = look.untrained
+    if (
+        untrained is None
+        or untrained <= 0
+        or not look.cross_entropy
+        or look.loss.size < at.FIRST_STEPS
+    ):
+        return None
+    first = float(look.loss[0])
+    if look.number(0) > 0 or first < at.INITIAL_ODD * untrained:
+        return None
+    severe = first > at.INITIAL_HIGH * untrained
+    return Finding(
+        "initial_loss",
+        "warning" if severe else "info",
+        f"The first step's loss was {first:.4g}; a model that knows nothing yet begins at log K = {untrained:.4g}.",
+        "The initialisation is too large (the logits begin far from zero, and the model is sure of wrong answers), or "
+        "the inputs are."
+        if severe
+        else "The initialisation makes the logits begin away from zero.",
+        advise(
+            data="Scale the inputs to a deviation of about 1." if severe else "",
+            architecture="Use the layers' own initialisers (`glorot_uniform`, `he_normal`), a normalisation before the "
+            "last layer, and a last kernel that begins small.",
+        ),
+    )
+
+
+def predicting_prior(run: object) -> Finding | None:
+    """A training loss that ends within 4 % of what guessing by the labels' frequencies gives.
+
+    Their entropy, log K where they were not counted, the variance for a squared error.
+    """
+    look = Look.at(run)
+    guess, trend = look.guess, look.trend
+    if guess is None or guess <= 0 or trend is None or has_diverged(look):
+        return None
+    near = abs(trend.end - guess) <= at.NEAR_GUESS * guess + at.SURE * trend.errors[-1] * 0.5
+    if not near or trend.best < (1 - 2 * at.NEAR_GUESS) * guess:
+        return None
+    shares = look.label_shares()
+    if shares.size and guess < 0.5 * np.log(shares.size):
+        return None  # one class dominates: guessing is most of what there is
+    cause, advice = _why_guessing(look)
+    return Finding(
+        "predicting_prior",
+        "warning",
+        f"The training loss ended at {trend.end:.4g} ({trend.basis}); guessing by the labels' frequencies gives {guess:.4g}.",
+        cause,
+        advice,
+    )
+
+
+def _why_guessing(look: Look) -> tuple[str, str]:
+    ratio, growth = look.ratio, look.growth
+    if (growth or 0) > at.WEIGHTS_GREW or (ratio or 0) > at.RATIO_HIGH:
+        return (
+            "The learning rate is too high: it threw the weights to where the outputs no longer depend on the inputs.",
+            advise(rate=lower_rate(look)),
+        )
+    norms = finite(look.step("grad_norm"))
+    if norms.size and median(norms[norms.size // 2 :]) < 1e-6:
+        return (
+            "No gradient reaches the weights: dead activations, an initialisation at zero, or a path that is cut.",
+            advise(
+                architecture="Initialise at random, use activations that leak, and look for `stop_gradient`."
+            ),
+        )
+    return (
+        "The outputs do not depend on the inputs: the labels do not belong to them, the inputs arrive empty, or no "
+        "gradient gets past the last layer.",
+        advise(
+            data=f"Look at a batch as the model gets it, inputs and labels. {check_data()}",
+            rate=lower_rate(look),
+            architecture="Train on one batch alone: the loss must go to zero.",
+        ),
+    )
