@@ -1,6 +1,7 @@
 """The command line: verbs, sentences, exit codes, and no TensorFlow where none is needed."""
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -12,12 +13,23 @@ import tfrecipes
 from tfrecipes import cli
 from tfrecipes.recipe.files import saved_recipes
 from tfrecipes.recipe.recipe import Recipe
+from tfrecipes.runs.folder import RunFolder
 
 HEAVY = ("tensorflow", "keras", "torch", "matplotlib", "numpy", "rich")
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def a_run(path, losses=(2.3, 2.0, 4.0, 9.0, 30.0), rate=0.1):
+    """A run folder with epochs alone; the losses diverge."""
+    with RunFolder.open(path) as folder:
+        folder.write_recipe(f'name = "mine"\n[schedule]\npeak_learning_rate = {rate}\n')
+        for loss in losses:
+            folder.append_epoch({"loss": loss, "val_loss": loss})
+        folder.write_state("finished", epochs=len(losses), exit_code=0)
+    return path
 
 
 @pytest.fixture
@@ -34,6 +46,7 @@ def assembled(monkeypatch):
         return fake.outcome
 
     fake.train = train
+    fake.run_check = train
     fake.calls = calls
     monkeypatch.setitem(sys.modules, "tfrecipes.assemble", fake)
     monkeypatch.setattr(tfrecipes, "assemble", fake, raising=False)
@@ -68,6 +81,10 @@ print(json.dumps([code, loaded]), file=sys.stderr)
         ["validate", "default", "tiny"],
         ["validate", "--help"],
         ["train", "--help"],
+        ["check", "--help"],
+        ["diagnose", "--help"],
+        ["report", "--help"],
+        ["compare", "--help"],
     ],
     ids=" ".join,
 )
@@ -82,6 +99,24 @@ def test_verbs_that_do_not_train_import_nothing_heavy(arguments, tmp_path, pytes
     )
     assert json.loads(ran.stderr.splitlines()[-1]) == [0, []]
     assert ran.stdout
+
+
+@pytest.mark.parametrize("verb", ["diagnose", "report", "compare"])
+def test_verbs_that_look_at_runs_import_no_tensorflow(verb, tmp_path, pytestconfig):
+    for name in ("a", "b"):
+        a_run(tmp_path / name)
+    arguments = ["tfrecipes", verb, "a", *(["b"] if verb == "compare" else [])]
+    ran = subprocess.run(
+        [sys.executable, "-c", PROBE, json.dumps(arguments)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(pytestconfig.rootpath), "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    code, loaded = json.loads(ran.stderr.splitlines()[-1])
+    assert code == 0, ran.stderr
+    assert not {"tensorflow", "keras", "torch", "rich"} & set(loaded)
 
 
 def test_a_bad_recipe_is_refused_by_train_before_anything_heavy_is_imported(tmp_path, pytestconfig):
@@ -208,6 +243,19 @@ def test_train_alone_is_the_default_recipe_and_the_demo(assembled):
     }
 
 
+def test_check_hands_over_the_resolved_recipe_and_exits_with_its_code(assembled):
+    assembled.outcome = 1
+    ran = run("check", "m.py:f", "--data", "d.npz", "--seed", "3", "--devices", "cpu", "--json")
+    assert ran.exit_code == 1, ran.output
+    ((recipe, named),) = assembled.calls
+    assert (recipe.train.seed, recipe.train.devices) == (3, "cpu")
+    assert {key: str(value) for key, value in named.items()} == {
+        "target": "m.py:f",
+        "data": "d.npz",
+        "as_json": "True",
+    }
+
+
 @pytest.mark.parametrize("code", [0, 4, 75, 1])
 def test_train_exits_with_the_code_of_the_run(assembled, code):
     assembled.outcome = code
@@ -259,10 +307,10 @@ def test_a_reader_that_goes_away_is_no_traceback(pytestconfig):
 
 QUIET = """
 import os, sys
-from tfrecipes.cli import _quiet_import
+from tfrecipes.cli.program import quiet_import
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 try:
-    with _quiet_import():
+    with quiet_import():
         os.write(2, b"noise of a library\\n")
         if len(sys.argv) > 1:
             raise ImportError(sys.argv[1])
@@ -286,3 +334,73 @@ def test_start_up_noise_is_held_back_and_shown_if_the_import_fails(arguments, he
     lines = [line for line in ran.stderr.splitlines(keepends=True) if "0000 " not in line]
     assert "".join(line for line in lines if "absl::" not in line) == heard
     assert arguments or ran.stderr == heard
+
+
+def test_report_writes_the_page_anew_and_prints_its_path(tmp_path):
+    folder = a_run(tmp_path / "r")
+    (folder / "report.html").write_text("old")
+    ran = run("report", folder)
+    assert (ran.exit_code, ran.stdout) == (0, f"{folder / 'report.html'}\n")
+    assert "<!doctype html>" in (folder / "report.html").read_text()
+
+
+def test_diagnose_says_in_words_what_is_wrong_and_exits_with_0(tmp_path):
+    folder = a_run(tmp_path / "r")
+    ran = run("diagnose", folder)
+    assert ran.exit_code == 0
+    assert "1. Error: diverged" in ran.stdout
+    assert "What to do: " in ran.stdout
+    findings = json.loads(run("diagnose", folder, "--json").stdout)
+    assert findings[0]["rule"] == "diverged"
+    assert set(findings[0]) == {"rule", "severity", "evidence", "cause", "advice"}
+
+
+def test_compare_prints_what_differs_and_writes_one_page(tmp_path):
+    first = a_run(tmp_path / "first", losses=(2.0, 1.0, 1.5))
+    second = a_run(tmp_path / "second", losses=(2.0, 0.5), rate=0.2)
+    page = tmp_path / "c.html"
+    ran = run("compare", first, second, "--out", page)
+    assert ran.exit_code == 0, ran.output
+    lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
+    assert lines[0] == "second has the best val_loss: 0.5 in epoch 2."
+    assert "loss, best 1 (epoch 2) 0.5 (epoch 2) *" in lines
+    assert "loss, last 1.5 0.5" in lines
+    assert "schedule.peak_learning_rate 0.1 0.2" in lines
+    assert lines[-1] == str(page)
+    assert "<!doctype html>" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["diagnose", "nowhere"], "nowhere: must be a run folder"),
+        (["report", "empty"], "empty: holds no file of a run"),
+        (["compare", "r", "empty"], "empty: holds no file of a run"),
+        (["compare", "r"], "compare: must be given 2 to 32 runs. Received: 1."),
+        (["compare", "r", "r", "--out", "empty"], "compare: `--out` must be a file"),
+        (["compare", "r", "r", "--out", "no/c.html"], "compare: `--out` must be a file"),
+        (["diagnose"], "Missing argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_no_run_is_one_sentence_and_2(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a_run(tmp_path / "r")
+    (tmp_path / "empty").mkdir()
+    ran = run(*arguments)
+    assert ran.exit_code == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith(words)
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence_and_1(tmp_path, monkeypatch):
+    folder = a_run(tmp_path / "r")
+
+    def full(descriptor, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    ran = run("report", folder)
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith(f"{folder / 'report.html'}: could not be written (No space left")

@@ -64,7 +64,7 @@ def test_validate_imports_no_tensorflow(tmp_path):
     assert heavy == []
 
 
-VERBS = ("recipes", "show", "copy", "validate", "train")
+VERBS = ("recipes", "show", "copy", "validate", "train", "check", "diagnose", "report", "compare")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,7 +11,8 @@ from tests.views.runs import full_run
 from tfrecipes.doctor.rules import Finding
 from tfrecipes.runs.atomic import RunWriteError
 from tfrecipes.runs.folder import Run, RunFolder, read_run
-from tfrecipes.views.report import all_findings, report_html, verdict, write_report
+from tfrecipes.views.findings import all_findings
+from tfrecipes.views.report import report_html, verdict, write_report
 
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}

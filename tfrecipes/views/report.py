@@ -11,19 +11,19 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from tfrecipes.doctor.diagnosis import diagnose
-from tfrecipes.doctor.rules import RULES, SEVERITIES, Finding
+from tfrecipes.doctor.rules import SEVERITIES, Finding
 from tfrecipes.runs.atomic import write_atomically
 from tfrecipes.runs.folder import Run, read_run
 from tfrecipes.views.canvas import DARK, LIGHT
 from tfrecipes.views.curves import curves_of
+from tfrecipes.views.findings import all_findings
 from tfrecipes.views.marks import Mark, marks_of
 from tfrecipes.views.panels import Panel, panels_of
 from tfrecipes.views.plots import figure_svg, plot_panel
 from tfrecipes.views.verdict import Verdict, count, verdict
 from tfrecipes.views.words import facts_rows
 
-__all__ = ["Verdict", "all_findings", "report_html", "verdict", "write_report"]
+__all__ = ["Verdict", "report_html", "verdict", "write_report"]
 
 # A report stays below 2 MB whatever a run recorded: past these the rest is in the run's files, and the
 # report says so.
@@ -130,16 +130,6 @@ def run_name(run: Run) -> str:
 def shortened(text: str) -> str:
     """A text of the run, cut where it would fill the page."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
-
-
-def all_findings(run: Run) -> list[dict[str, Any]]:
-    """What the rules find in a run now, and what other rules left in `findings.json`; errors first."""
-    # What one of ours said while the run went on is judged anew, with all that is known now.
-    judged = {rule.__name__ for rule in RULES}
-    rows = [finding.as_dict() for finding in diagnose(run)]
-    rows += [finding for finding in run.findings if finding.get("rule") not in judged]
-    rank = {severity: i for i, severity in enumerate(SEVERITIES)}
-    return sorted(rows, key=lambda row: rank.get(str(row.get("severity")), len(rank)))
 
 
 def _shown(finding: Mapping[str, Any]) -> dict[str, str]:

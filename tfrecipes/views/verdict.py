@@ -43,15 +43,14 @@ def verdict(run: Run, findings: Sequence[Mapping[str, Any]]) -> Verdict:
         for severity in ("error", "warning")
         if severity in severities
     ]
-    headline = f"{ending(run)}; {' and '.join(counts) if counts else 'no problem was found'}."
+    headline = f"{_ending(run)}; {' and '.join(counts) if counts else 'no problem was found'}."
     sentences = [_extent(run), *_results(run)]
     if reason := run.state.get("reason"):
         sentences.append(f"Reason: {reason}")
     return Verdict(level, headline, tuple(sentence for sentence in sentences if sentence))
 
 
-def ending(run: Run) -> str:
-    """How the run ended, without a full stop."""
+def _ending(run: Run) -> str:
     return _ENDS.get(str(run.state.get("status")), UNKNOWN_END)
 
 
@@ -98,7 +97,7 @@ def _results(run: Run) -> list[str]:
         text = f"{name} {values[last]:.4g} in epoch {last + 1:,}"
         sentences.append(
             f"{text}, the best."
-            if best == last
+            if values[best] == values[last]
             else f"{text}; best {values[best]:.4g} in epoch {best + 1:,}."
         )
     loss = run.steps.get("loss", np.empty(0))

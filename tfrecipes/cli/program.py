@@ -1,7 +1,4 @@
-"""The command line: one verb a capability, with the names of the Python API.
-
-TensorFlow is imported by verbs that train, inside them, and by nothing else here.
-"""
+"""What every verb shares: the program, its exit codes, and how the words become a recipe."""
 
 import os
 import sys
@@ -9,14 +6,13 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from tfrecipes import __version__
+from tfrecipes.runs.atomic import RunWriteError
 
 if TYPE_CHECKING:
     from tfrecipes.recipe.recipe import Recipe
@@ -55,6 +51,8 @@ class _Verbs(TyperGroup):
             # The reader of a pipe went away; what is left in the buffer has nowhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
+        except RunWriteError as error:
+            code = self._refuse(error, _sentence(error), code=1)
         except _BAD_INPUT_ERRORS as error:
             code = self._refuse(error, _sentence(error))
         if code == _INTERRUPTED:
@@ -64,12 +62,12 @@ class _Verbs(TyperGroup):
             sys.exit(code if isinstance(code, int) else 0)
         return code
 
-    def _refuse(self, error: Exception, sentence: str) -> int:
+    def _refuse(self, error: Exception, sentence: str, code: int = BAD_INPUT) -> int:
         if self.debug:
             traceback.print_exception(error)
         else:
             typer.echo(sentence, err=True)
-        return BAD_INPUT
+        return code
 
 
 app = typer.Typer(
@@ -131,157 +129,7 @@ def _root(
     """The deep-learning training recipe for Keras 3, made right, fast and visible."""
 
 
-@app.command()
-def recipes(debug: Debug = False) -> None:
-    """List the saved recipes."""
-    from tfrecipes.recipe import gallery
-
-    cards = gallery.cards()
-    width = max((len(card.name) for card in cards), default=0)
-    for card in cards:
-        typer.echo(f"{card.name:<{width}}  {card.summary}".rstrip())
-
-
-@app.command()
-def show(
-    recipe: Annotated[str, typer.Argument(help="A saved recipe's name, or a path.")],
-    overrides: Overrides = None,
-    debug: Debug = False,
-) -> None:
-    """Print a recipe in full, with the reason of each choice.
-
-    Every default is filled in, and each automatic choice says what it goes by.
-    """
-    from tfrecipes.recipe import gallery
-
-    typer.echo(gallery.show(_resolve(recipe, overrides)), nl=False)
-
-
-@app.command()
-def copy(
-    recipe: Annotated[str, typer.Argument(help="A saved recipe's name, or a path.")],
-    path: Annotated[
-        Path | None, typer.Argument(help="The new file, or its folder; RECIPE.toml if left out.")
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Copy a recipe, comments and all, to a file to own and edit."""
-    from tfrecipes.recipe import gallery
-
-    typer.echo(gallery.copy(recipe, path))
-
-
-@app.command()
-def validate(
-    files: Annotated[list[str], typer.Argument(help="Recipe files, or names.")],
-    debug: Debug = False,
-) -> None:
-    """Check recipe files; every error of every file is printed."""
-    from tfrecipes.recipe.errors import RecipeError
-    from tfrecipes.recipe.recipe import Recipe
-
-    failed = False
-    for file in files:
-        try:
-            Recipe.load(file)
-        except RecipeError as error:
-            if debug:
-                raise
-            failed = True
-            typer.echo(error, err=True)
-        else:
-            typer.echo(f"{file}: valid")
-    if failed:
-        raise typer.Exit(BAD_INPUT)
-
-
-class ResumeMode(StrEnum):
-    """What to do with a run that stands in the folder."""
-
-    auto = "auto"
-    never = "never"
-    must = "must"
-
-
-@app.command()
-def train(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            help="package.module:function or path/file.py:function, which returns a model, "
-            "(model, data) or (model, data, validation_data). Left out: the built-in demo.",
-        ),
-    ] = None,
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="A saved recipe's name, or a path.")
-    ] = "default",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of train.epochs.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Instead of train.batch_size.")
-    ] = None,
-    overrides: Overrides = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="An .npz file: x_train, y_train and, if there, x_val, y_val."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The run's folder; left out, a fresh one in runs/.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Instead of train.seed.")] = None,
-    resume: Annotated[
-        ResumeMode,
-        typer.Option(
-            "--resume",
-            help="A run in the folder: continue it (auto), refuse it (never), require it (must).",
-        ),
-    ] = ResumeMode.auto,
-    devices: Annotated[
-        str | None,
-        typer.Option("--devices", help="Instead of train.devices: auto, cpu, a number, names."),
-    ] = None,
-    verbose: Annotated[
-        bool | None,
-        typer.Option(
-            "--verbose/--quiet", help="Progress or none; left out, what suits the terminal."
-        ),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Train a model, or the built-in demo, by a recipe.
-
-    Without a target the demo trains on real data.
-
-    Exit codes: 0 finished, 2 bad input, 4 stopped because training was not finite, 75 stopped by
-    a signal and resumable, 1 anything else.
-    """
-    resolved = _resolve(
-        recipe,
-        overrides,
-        {
-            "--epochs": ("train.epochs", epochs),
-            "--batch-size": ("train.batch_size", batch_size),
-            "--seed": ("train.seed", seed),
-            "--devices": (
-                "train.devices",
-                int(devices) if devices and devices.isdecimal() else devices,
-            ),
-        },
-    )
-    with _quiet_import():
-        from tfrecipes import assemble
-    raise SystemExit(
-        assemble.train(
-            resolved,
-            target=target,
-            data=data,
-            out=out,
-            resume=resume.value,
-            verbose="auto" if verbose is None else int(verbose),
-        )
-    )
-
-
-def _resolve(
+def resolve(
     recipe: str,
     overrides: list[str] | None,
     flags: dict[str, tuple[str, Any]] | None = None,
@@ -306,7 +154,7 @@ def _resolve(
 
 
 @contextmanager
-def _quiet_import() -> Iterator[None]:
+def quiet_import() -> Iterator[None]:
     """Keeps TensorFlow's start-up lines (oneDNN, CUDA not found) off the terminal.
 
     They are written by C++ to file descriptor 2 before any log level holds. If an import fails,
@@ -340,6 +188,8 @@ def _sentence(error: BaseException) -> str:
     usage = getattr(error, "format_message", None)
     if usage is not None:
         return usage()
+    if isinstance(error, RunWriteError):
+        return str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return str(error) or type(error).__name__
