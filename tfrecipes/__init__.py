@@ -36,9 +36,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "tfrecipes.step.loss_scale_optimizer": ("LossScaleOptimizer",),
     "tfrecipes.doctor.rules": ("Finding", "RULES"),
     "tfrecipes.doctor.diagnosis": ("diagnose",),
+    "tfrecipes.doctor.checking": ("check",),
     "tfrecipes.views.plots": ("plot_schedule", "plot_run"),
     "tfrecipes.callbacks.step": ("TrainStep", "GradientAccumulation", "MicroBatch"),
     "tfrecipes.callbacks.averages": ("Average", "EMA", "SWA"),
+    "tfrecipes.callbacks.loggers": ("to_wandb", "to_mlflow"),
     "tfrecipes.callbacks.monitor": ("Monitor",),
     "tfrecipes.callbacks.progress": ("Progress",),
     "tfrecipes.callbacks.resume": ("Resume",),
@@ -74,12 +76,15 @@ if TYPE_CHECKING:
     from tfrecipes.callbacks.averages import EMA as EMA
     from tfrecipes.callbacks.averages import SWA as SWA
     from tfrecipes.callbacks.averages import Average as Average
+    from tfrecipes.callbacks.loggers import to_mlflow as to_mlflow
+    from tfrecipes.callbacks.loggers import to_wandb as to_wandb
     from tfrecipes.callbacks.monitor import Monitor as Monitor
     from tfrecipes.callbacks.progress import Progress as Progress
     from tfrecipes.callbacks.resume import Resume as Resume
     from tfrecipes.callbacks.step import GradientAccumulation as GradientAccumulation
     from tfrecipes.callbacks.step import MicroBatch as MicroBatch
     from tfrecipes.callbacks.step import TrainStep as TrainStep
+    from tfrecipes.doctor.checking import check as check
     from tfrecipes.doctor.diagnosis import diagnose as diagnose
     from tfrecipes.doctor.rules import RULES as RULES
     from tfrecipes.doctor.rules import Finding as Finding

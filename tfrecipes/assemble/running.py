@@ -160,6 +160,8 @@ class _Run:
             shapes_vary=data.shapes_vary,
         )
         monitor, resume = Monitor(self.folder), self._resume(data)
+        if self.given.kind == "arrays":
+            monitor.tell_arrays(self.given.x, self.given.y, data.batch_size)
         progress = None if verbose == 0 else Progress(source=newest_row)
         ours = [
             one
@@ -316,7 +318,8 @@ class _Run:
         self._end("stopped" if stopped else "finished", code, stopped)
         if verbose != 0:
             for finding in monitor.findings:
-                print(f"{finding.severity}: {finding.evidence} {finding.cause} {finding.advice}")
+                if finding.severity == "info":  # the monitor told of the others as it found them
+                    print(finding)
             print(f"Model       {self.folder.model_path}")
             print(f"Report      {self.folder.report_path}")
         return Outcome(history, code)

@@ -3,7 +3,7 @@
 import json
 import os
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Run:
         recipe_text: The same as text.
         environment: `environment.json`.
         findings: `findings.json`, a list of dicts.
-        state: `state.json`. A killed run's says "running".
+        state: `state.json`, or the status that `facts.json` has. A killed run's says "running".
         facts: `facts.json`, what `tfr.Monitor` learnt of model, optimizer, loss and data.
         system: Column to float64 array (rows,), from `system.csv`: about a row a second.
         layers: Column to float64 array (rows,), from `layers.csv`: every so many steps.
@@ -80,7 +80,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         )
     problems: list[str] = []
     recipe_text = _text(path / RECIPE, problems)
-    return Run(
+    run = Run(
         path=path,
         steps=_table(path / STEPS, problems),
         epochs=_table(path / EPOCHS, problems),
@@ -94,6 +94,11 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         layers=_table(path / LAYERS, problems),
         problems=tuple(problems),
     )
+    if not run.state and "status" in run.facts:
+        # A folder that `tfr.Monitor` alone wrote has no state.json: that is a recipe's.
+        told = {key: run.facts[key] for key in ("status", "reason") if key in run.facts}
+        run = replace(run, state=told)
+    return run
 
 
 def _unreadable(name: str, error: Exception) -> str:

@@ -132,4 +132,6 @@ def _for_own_train_step(model: keras.Model, plan: StepPlan) -> StepPlan:
         works.append("clipping and decay rules")
     without = f"; {', '.join(lost)} do not reach it" if lost else ""
     print(f"{name} has its own train_step and keeps it: {', '.join(works)} work{without}.")
-    return replace(plan, micro_batch=None, micro_batches=1, columns=(), label_smoothing=0.0)
+    return replace(
+        plan, micro_batch=None, micro_batches=1, columns=(), layers=None, label_smoothing=0.0
+    )

@@ -95,6 +95,17 @@ def infer_metrics(loss: Any) -> Any:
     return ["accuracy"] if plain.endswith("crossentropy") else []
 
 
+def last_activation(model: keras.Model) -> tuple[int | None, str | None]:
+    """Width and last activation of the model's first output; None for what cannot be seen.
+
+    Example:
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+        >>> last_activation(net)
+        (3, 'softmax')
+    """
+    return _look(next(iter(_outputs(model).values()), None), model)
+
+
 def _choose(y: np.ndarray, units: int | None, activation: str | None) -> tuple[Any, str]:
     losses = keras.losses
     zero_one = bool(np.isin(y, (0, 1)).all()) if y.dtype.kind in "biuf" else False

@@ -53,6 +53,7 @@ from tfrecipes.step.keras_seams.models import metrics_result as metrics_result
 from tfrecipes.step.keras_seams.models import moved_by_forward as moved_by_forward
 from tfrecipes.step.keras_seams.models import moving_statistics as moving_statistics
 from tfrecipes.step.keras_seams.models import moving_statistics_of as moving_statistics_of
+from tfrecipes.step.keras_seams.models import own_weights as own_weights
 from tfrecipes.step.keras_seams.models import recurrent_states as recurrent_states
 from tfrecipes.step.keras_seams.models import saw_nothing as saw_nothing
 from tfrecipes.step.keras_seams.models import seed_states as seed_states

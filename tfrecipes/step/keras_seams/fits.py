@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 from keras.src.callbacks.monitor_callback import MonitorCallback
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
 
 from tfrecipes.step.keras_seams.models import is_built
@@ -27,6 +28,9 @@ class Fit:
     validation_data: Any
     validation_steps: int | None
     validation_batch_size: int | None
+    x: Any = None
+    y: Any = None
+    batch_size: int | None = None
 
     @property
     def steps(self) -> int | None:
@@ -45,6 +49,11 @@ class Fit:
     @property
     def data_end_with_the_epoch(self) -> bool:
         return self.iterator.data_adapter.num_batches == self.iterator.num_batches
+
+    @property
+    def reads_arrays(self) -> bool:
+        """Whether `fit` was given arrays, which it cuts into batches itself."""
+        return isinstance(self.iterator.data_adapter, ArrayDataAdapter)
 
     @property
     def total_steps(self) -> int | None:
@@ -127,6 +136,9 @@ def running_fit(model: keras.Model) -> Fit | None:
         validation_data=held["validation_data"],
         validation_steps=held["validation_steps"],
         validation_batch_size=held["validation_batch_size"] or held["batch_size"],
+        x=held["x"],
+        y=held["y"],
+        batch_size=held["batch_size"],
     )
 
 

@@ -48,7 +48,8 @@ def kept_randomness() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     torch = sys.modules.get("torch")
     torch_state = None if torch is None else torch.get_rng_state()
-    eager = context.context()._rng.getstate()
+    eager = getattr(context.context(), "_rng", None)  # not there until a seed was set or used
+    eager_state = None if eager is None else eager.getstate()
     generator = stateful_random_ops.global_generator
     generator_state = None if generator is None else tf.identity(generator.state)
     seeds = global_state.get_global_attribute(_SEEDS)
@@ -62,7 +63,8 @@ def kept_randomness() -> Iterator[None]:
         np.random.set_state(numpy)
         if torch is not None:
             torch.set_rng_state(torch_state)
-        context.context()._rng.setstate(eager)
+        if eager is not None:
+            eager.setstate(eager_state)
         if generator is not None:
             generator.state.assign(generator_state)
         stateful_random_ops.global_generator = generator
@@ -83,10 +85,7 @@ def kept_leftovers(model: keras.Model) -> Iterator[None]:
     layers = [model, *model._flatten_layers(include_self=False)]
     losses = [(layer, list(layer._losses), set(layer._loss_ids)) for layer in layers]
     plain = {
-        id(v): v
-        for layer in layers
-        for v in vars(layer).values()
-        if isinstance(v, tf.Variable)
+        id(v): v for layer in layers for v in vars(layer).values() if isinstance(v, tf.Variable)
     }
     values = {key: tf.identity(v) for key, v in plain.items()}
     called = [(layer, getattr(layer, "_called", False)) for layer in layers]
@@ -101,4 +100,3 @@ def kept_leftovers(model: keras.Model) -> Iterator[None]:
             v.assign(values[key])
         for layer, was in called:
             layer._called = was
-

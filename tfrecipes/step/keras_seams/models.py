@@ -109,6 +109,11 @@ def weights_and_statistics(model: keras.Model) -> list[keras.Variable]:
     return list(found.values())
 
 
+def own_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """Weights that a layer made to be trained, itself and not its parts, frozen or not."""
+    return list(layer._trainable_variables)
+
+
 def recurrent_states(model: keras.Model) -> list[keras.Variable]:
     """The states of stateful recurrent layers, which Keras keeps out of the model's variables."""
     return [
