@@ -1,5 +1,6 @@
 """Recipe to objects to a finished run. The one room that sees every other."""
 
+from tfrecipes.assemble.checking import run_check as run_check
 from tfrecipes.assemble.command import train as train
 from tfrecipes.assemble.compiling import callbacks as callbacks
 from tfrecipes.assemble.compiling import compile as compile

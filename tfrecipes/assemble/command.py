@@ -47,16 +47,7 @@ def train(
         ValueError: For input that cannot be used, one sentence.
     """
     with surroundings(recipe) as precision:
-        model, training, validation = _target(target, recipe)
-        if data is not None:
-            training, validation = _archive(data, recipe)
-            if target is None:
-                _refuse_other_than_digits(model, training[0])
-    if training is None:
-        raise TargetError(
-            f"target {target}: returns a model without data. Received: no data. Return "
-            "(model, data), or name an .npz file with --data."
-        )
+        model, training, validation = brought(recipe, target, data)
     try:
         return run(
             recipe,
@@ -76,6 +67,32 @@ def train(
     except RunWriteError as error:
         print(error)
         return 1
+
+
+def brought(
+    recipe: Recipe, target: str | None = None, data: Path | None = None
+) -> tuple[keras.Model, Any, Any]:
+    """The model, the data and the validation data that the words of the command line mean.
+
+    Args:
+        recipe: Whose seed splits what is split.
+        target: `package.module:function` or `path/file.py:function`; None = the demo.
+        data: An .npz file, which beats the target's or the demo's data.
+
+    Raises:
+        ValueError: For input that cannot be used, one sentence.
+    """
+    model, training, validation = _target(target, recipe)
+    if data is not None:
+        training, validation = _archive(data, recipe)
+        if target is None:
+            _refuse_other_than_digits(model, training[0])
+    if training is None:
+        raise TargetError(
+            f"target {target}: returns a model without data. Received: no data. Return "
+            "(model, data), or name an .npz file with --data."
+        )
+    return model, training, validation
 
 
 def _target(target: str | None, recipe: Recipe) -> tuple[keras.Model, Any, Any]:

@@ -1,6 +1,7 @@
 """One look at in-memory data before training: what cannot be right gets one sentence."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -63,17 +64,47 @@ def look_once(
 from 0 to 4, the first outside at row 1. Number the classes from 0, or give the last layer as many \
 outputs as there are classes.
     """
-    if count(x, y, sample_weight, where) == 0:
-        raise ValueError(f"{where}: there must be samples. Received: arrays with 0 rows.")
+    for _, look in looks(
+        x,
+        y,
+        sample_weight,
+        input_shapes=input_shapes,
+        output_shape=output_shape,
+        loss=loss,
+        where=where,
+    ):
+        look()
+
+
+def looks(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    input_shapes: Any = None,
+    output_shape: Any = None,
+    loss: Any = None,
+    where: str = "data",
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield (rule, look) for all that `look_once` asks; a look raises a ValueError, or nothing.
+
+    The rules are "arrays", "not_finite", "input_shape", "labels" and "sample_weight".
+    """
+
+    def arrays() -> None:
+        if count(x, y, sample_weight, where) == 0:
+            raise ValueError(f"{where}: there must be samples. Received: arrays with 0 rows.")
+
+    yield "arrays", arrays
     for label, leaf in _leaves("x", x):
-        _finite(label, leaf, where)
-    _features(x, input_shapes, where)
+        yield "not_finite", partial(_finite, label, leaf, where)
+    yield "input_shape", partial(_features, x, input_shapes, where)
     for label, leaf in _leaves("y", y):
-        _finite(label, leaf, where)
-    for label, leaf, shape, part in _per_output(y, output_shape, loss):
-        _labels(label, leaf, shape, part, where)
+        yield "not_finite", partial(_finite, label, leaf, where)
+    for label, leaf, shape, part in per_output(y, output_shape, loss):
+        yield "labels", partial(_labels, label, leaf, shape, part, where)
     for label, leaf in _leaves("sample_weight", sample_weight):
-        _weights(label, leaf, where)
+        yield "sample_weight", partial(_weights, label, leaf, where)
 
 
 def _leaves(name: str, part: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -85,7 +116,7 @@ def _leaves(name: str, part: Any) -> Iterator[tuple[str, np.ndarray]]:
         yield name + "".join(f"[{key!r}]" for key in path), numbers
 
 
-def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first row, rows) in pieces."""
     rows = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
@@ -95,7 +126,7 @@ def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def _first_bad(array: np.ndarray, good: Any) -> tuple[int, tuple[int, ...]] | None:
     """Return (how many are not good, where the first one is), or None."""
     bad, first = 0, ()
-    for start, chunk in _chunks(array):
+    for start, chunk in chunks(array):
         wrong = ~good(chunk)
         if wrong.any():
             if not bad:
@@ -167,7 +198,7 @@ def _fits(given: tuple, wanted: tuple) -> bool:
     )
 
 
-def _per_output(
+def per_output(
     y: Any, output_shape: Any, loss: Any
 ) -> Iterator[tuple[str, np.ndarray, tuple | None, Any]]:
     """Yield (label, numbers, output's shape, loss) for each output whose partners are plain."""
@@ -212,7 +243,7 @@ def _flat_shapes(shapes: Any) -> list[tuple]:
 
 
 def _labels(label: str, y: np.ndarray, shape: tuple | None, loss: Any, where: str) -> None:
-    kind = _kind(loss, y, shape)
+    kind = kind_of(loss, y, shape)
     if kind is None or y.dtype.kind not in "biuf":
         if kind is not None:
             raise ValueError(
@@ -236,7 +267,7 @@ def _labels(label: str, y: np.ndarray, shape: tuple | None, loss: Any, where: st
             )
 
 
-def _kind(loss: Any, y: np.ndarray, shape: tuple | None) -> str | None:
+def kind_of(loss: Any, y: np.ndarray, shape: tuple | None) -> str | None:
     """Return what a loss asks of its labels, None for what is not known."""
     if loss is None:
         return None
@@ -350,7 +381,7 @@ def _weights(label: str, weights: np.ndarray, where: str) -> None:
             f"{where}: weights must not be negative. Received: {label}, where {found[0]:,} are, "
             f"the first at {_place(found[1])}. 0 leaves a sample out."
         )
-    if not any(chunk.any() for _, chunk in _chunks(weights)):
+    if not any(chunk.any() for _, chunk in chunks(weights)):
         raise ValueError(
             f"{where}: some weight must be above 0. Received: {label}, all 0. There would be "
             "nothing to learn from."

@@ -1,0 +1,314 @@
+"""What can be wrong with inputs before any model sees them: values, ranges, features, samples."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfrecipes.doctor.checks import chunks
+from tfrecipes.doctor.repeats import Repeats, repeats, shared
+from tfrecipes.doctor.rules import Finding, Severity
+from tfrecipes.doctor.sampled import Sampled, some_rows
+
+# What a net is made for has a root mean square near 1 in every feature (LeCun et al., Efficient
+# BackProp, 1998, 4.3). Grey levels have 100 and more; digits of 0 to 16 have 8 and train well.
+LARGE_RMS = 10.0
+TINY_MAXIMUM = 0.02
+DECADES = 1e3
+# More features than this are taken for pixels, counts of words and the like: some of them are
+# constant or the same in any healthy data.
+_TABLE_FEATURES = 64
+# The share at which DeepChecks' "data duplicates" and "train test samples mix" fail by default.
+REPEATED_SHARE = 0.05
+SHARED_SHARE = 0.01
+SHARED_MEANINGLESS = 0.5
+# Repeated rows are worth a warning if they are that many times more than chance would give.
+_ABOVE_CHANCE = 10.0
+SHIFTED = 3.0
+
+
+def not_finite(sample: Sampled, where: str) -> Finding | None:
+    """NaN and infinite numbers in inputs, labels and weights: how many, and where."""
+    parts = sample.inputs() | sample.labels()
+    said, rows = [], 0
+    for name, array in parts.items():
+        if array.dtype.kind != "f":
+            continue
+        nan = inf = 0
+        bad_rows = np.zeros(len(array), bool)
+        for start, part in chunks(array):
+            if np.isfinite(part).all():
+                continue
+            wrong = ~np.isfinite(part)
+            nan += int(np.isnan(part).sum())
+            inf += int(wrong.sum()) - int(np.isnan(part).sum())
+            bad_rows[start : start + len(part)] = wrong.reshape(len(part), -1).any(1)
+        if not nan + inf:
+            continue
+        rows += int(bad_rows.sum())
+        first = int(bad_rows.argmax())
+        place = np.argwhere(~np.isfinite(array[first]))[0]
+        features = ""
+        if array.ndim == 2:
+            columns = np.flatnonzero((~np.isfinite(array[bad_rows])).any(0))
+            features = f", all of them in feature {columns[0]}" if len(columns) == 1 else ""
+        said.append(
+            f"{name} has {nan:,} NaN and {inf:,} infinite values in {int(bad_rows.sum()):,} of "
+            f"{len(array):,} rows{features}; the first is {name}"
+            f"[{', '.join(str(int(i)) for i in (first, *place))}]"
+        )
+    if not said:
+        return None
+    return Finding(
+        "not_finite",
+        "error",
+        f"{where}: {'. '.join(said)}.",
+        "A missing value, a division by zero or the logarithm of zero when the data were made; "
+        "one of them makes the loss, and then every weight, NaN.",
+        "Leave such rows out: keep = np.isfinite(x).reshape(len(x), -1).all(1); x, y = x[keep], "
+        "y[keep]; or fill them: x = np.nan_to_num(x, nan=float(np.nanmean(x))).",
+    )
+
+
+def by_feature(array: np.ndarray) -> np.ndarray:
+    """Some rows as float64 (values, features): the last axis holds the features."""
+    rows = some_rows(array)
+    flat = rows.reshape(len(rows), -1) if rows.ndim < 3 else rows.reshape(-1, rows.shape[-1])
+    return flat.astype(np.float64)
+
+
+def range_of(array: np.ndarray) -> tuple[str, str] | None:
+    """(what is wrong with the range of an input's features, what to do), or None.
+
+    Example:
+        >>> range_of(np.random.default_rng(0).integers(0, 256, (50, 4)).astype("float32"))[0][:22]
+        'goes from 0 to 255 (roo'
+    """
+    values = by_feature(array)
+    values = np.where(np.isfinite(values), values, 0.0)
+    low, high = float(values.min()), float(values.max())
+    mean, deviation = values.mean(0), values.std(0)
+    rms = np.sqrt(mean**2 + deviation**2)
+    standardise = "x = (x - x.mean(0)) / (x.std(0) + 1e-8)"
+    if rms.max() > LARGE_RMS:
+        worst, n = int(rms.argmax()), len(rms)
+        large = int((rms > LARGE_RMS).sum())
+        if low >= 0 and 200 < high <= 255 and n <= 4 and array.ndim >= 3:
+            standardise = "x = x / 255.0"
+        elif large == 1 and n > 1:
+            standardise = (
+                f"x[:, {worst}] = (x[:, {worst}] - {mean[worst]:g}) / {deviation[worst]:g}"
+            )
+        return (
+            f"goes from {low:g} to {high:g} (root mean square "
+            + (
+                f"{rms[worst]:.3g}"
+                if n == 1
+                else f"{rms[worst]:.3g} in feature {worst}, median {np.median(rms):.3g}; {large} of "
+                f"{n} features are above {LARGE_RMS:g}"
+            )
+            + "; nets are made for about 1)"
+        ), standardise
+    # Columns of two values, counts and the like say nothing by their small spread.
+    varied = [
+        j for j in range(min(len(rms), 4096)) if deviation[j] > 0 and _is_continuous(values[:, j])
+    ]
+    if len(varied) > 1:
+        spread = deviation[varied]
+        if spread.max() > DECADES * spread.min():
+            return (
+                f"has features whose scales differ by {np.log10(spread.max() / spread.min()):.1f} "
+                f"decades: standard deviation {spread.min():.3g} in feature "
+                f"{varied[int(spread.argmin())]}, {spread.max():.3g} in feature "
+                f"{varied[int(spread.argmax())]}"
+            ), standardise
+    if 0 < max(abs(low), abs(high)) < TINY_MAXIMUM:
+        return (
+            f"goes from {low:.3g} to {high:.3g}: no number in it is larger than "
+            f"{max(abs(low), abs(high)):.2g} (divided by 255 twice?)"
+        ), standardise
+    return None
+
+
+def _is_continuous(column: np.ndarray) -> bool:
+    return len(np.unique(column[:200])) > 10
+
+
+def not_normalised(name: str, problem: tuple[str, str], where: str) -> Finding:
+    """The finding for an input whose range reaches the first weights as it is."""
+    said, fix = problem
+    return Finding(
+        "not_normalised",
+        "warning",
+        f"{where}: {name} {said}.",
+        "The data were not normalised. Features far from unit scale make the loss ill-conditioned: "
+        "a rate that suits the others is too high for the largest and too low for the smallest.",
+        f"Normalise with the training data's own numbers, validation data too: {fix}; or put it "
+        "into the model: norm = keras.layers.Normalization(); norm.adapt(x).",
+    )
+
+
+def constant_features(sample: Sampled, where: str) -> Finding | None:
+    """Features that are the same in every sample, or the same as another feature."""
+    said, severity = [], "info"
+    for name, array in sample.inputs().items():
+        if array.ndim != 2 or len(array) < 8:
+            if len(array) >= 8 and (some_rows(array) == array[:1]).all():
+                said.append(f"{name} is the same in all {len(array):,} samples")
+                severity = "error"
+            continue
+        rows = some_rows(array)
+        constant = np.flatnonzero((rows == rows[:1]).all(0))
+        if len(constant) == array.shape[1]:
+            said.append(f"{name} is the same in all {len(array):,} samples")
+            severity = "error"
+            continue
+        same = _equal_columns(rows, constant)
+        table = array.shape[1] < _TABLE_FEATURES
+        if (len(constant) or same) and table and severity == "info":
+            severity = "warning"
+        if len(constant):
+            said.append(
+                f"{len(constant)} of {array.shape[1]} features of {name} are constant: "
+                + ", ".join(f"feature {j} is {rows[0, j]:g}" for j in constant[:3])
+            )
+        if same:
+            said.append(
+                f"{len(same)} features of {name} repeat another one: "
+                + ", ".join(f"feature {b} is feature {a}" for a, b in same[:3])
+            )
+    if not said:
+        return None
+    return Finding(
+        "constant_features",
+        severity,  # type: ignore[arg-type]
+        f"{where}: {'. '.join(said)}.",
+        "A column that was never filled, was filled with another one's values, or is unused: "
+        "it tells the model nothing."
+        + (" In pixels and counts of words it is usual." if severity == "info" else ""),
+        "Look at how these columns are made; leave them out if they are meant: "
+        "x = np.delete(x, [j, ...], axis=1).",
+    )
+
+
+def _equal_columns(rows: np.ndarray, constant: np.ndarray) -> list[tuple[int, int]]:
+    seen: dict[bytes, int] = {}
+    same = []
+    for j in np.setdiff1d(np.arange(rows.shape[1]), constant):
+        column = np.ascontiguousarray(rows[:, j])
+        if len(np.unique(column[:200])) <= 2:
+            continue  # two flags may agree by chance, or mean one thing
+        key = column.tobytes()
+        if key in seen:
+            same.append((seen[key], int(j)))
+        seen.setdefault(key, int(j))
+    return same
+
+
+def repeated_samples(sample: Sampled, where: str) -> Finding | None:
+    """Samples that occur more than once."""
+    inputs = sample.inputs()
+    if sample.rows < 2 or not inputs or any(len(a) != sample.rows for a in inputs.values()):
+        return None
+    labels = list(sample.labels().values())
+    found = repeats(inputs, labels[0] if len(labels) == 1 else None)
+    if not found.repeated:
+        return None
+    share = found.repeated / found.rows
+    surprising = found.repeated > _ABOVE_CHANCE * found.expected
+    other = (
+        f", {found.contradicting:,} of them with another label than their first"
+        if found.contradicting
+        else ""
+    )
+    return Finding(
+        "repeated_samples",
+        "warning" if share > REPEATED_SHARE and surprising else "info",
+        f"{where}: {found.repeated:,} of {found.rows:,} samples ({share:.1%}) are copies of an "
+        f"earlier one{other}; the first is row {_pair(found)}.{_looked_at(sample)}",
+        "Files that were joined twice, or sampling with replacement. They weigh double, and once "
+        "split, validation sees what was trained on."
+        if surprising
+        else "There are few different values, so rows repeat by themselves.",
+        "Keep one of each before splitting: _, keep = np.unique(x.reshape(len(x), -1), axis=0, "
+        "return_index=True); x, y = x[np.sort(keep)], y[np.sort(keep)].",
+    )
+
+
+def _pair(found: Repeats) -> str:
+    if found.first is None:
+        return "not known"
+    return f"{found.first[1]:,}, which is row {found.first[0]:,}"
+
+
+def shared_samples(training: Sampled, validation: Sampled) -> Finding | None:
+    """Validation samples that are trained on."""
+    ours, theirs = training.inputs(), validation.inputs()
+    if not ours or any(len(a) != training.rows for a in ours.values()):
+        return None
+    if not theirs or any(len(a) != validation.rows for a in theirs.values()):
+        return None
+    found = shared(ours, theirs)
+    if found is None or not found.shared or found.first is None:
+        return None
+    share = found.shared / found.rows
+    surprising = found.shared > _ABOVE_CHANCE * found.expected
+    severity: Severity = "info"
+    if surprising and share >= SHARED_SHARE:
+        severity = "error" if share >= SHARED_MEANINGLESS else "warning"
+    return Finding(
+        "shared_samples",
+        severity,
+        f"validation_data: {found.shared:,} of {found.rows:,} samples ({share:.1%}) are in the "
+        f"training data too; the first is row {found.first[1]:,}, which is training row "
+        f"{found.first[0]:,}.{_looked_at(training)}",
+        "The split was made with copies in the data, or the same rows are in both parts: "
+        "validation then measures memory."
+        if surprising
+        else "There are few different values, so rows repeat by themselves.",
+        "Split once, after copies were taken out: x, keep = np.unique(x, axis=0, "
+        "return_index=True); y = y[keep]; then cut into training and validation.",
+    )
+
+
+def _looked_at(sample: Sampled) -> str:
+    return "" if sample.is_whole else f" The first {sample.rows:,} samples were looked at."
+
+
+def validation_differs(training: Sampled, validation: Sampled) -> Finding | None:
+    """Validation inputs on another scale than those of training: prepared in another way."""
+    ours, theirs = training.inputs(), validation.inputs()
+    for name in ours:
+        if name not in theirs or ours[name].shape[1:] != theirs[name].shape[1:]:
+            continue
+        a, b = by_feature(ours[name]), by_feature(theirs[name])
+        if min(len(a), len(b)) < 16:
+            continue
+        a, b = (np.where(np.isfinite(v), v, 0.0) for v in (a, b))
+        spread, other = float(a.std()), float(b.std())
+        moved = abs(float(a.mean()) - float(b.mean()))
+        if spread == 0 or (
+            other < SHIFTED * spread and other * SHIFTED > spread and moved < SHIFTED * spread
+        ):
+            continue
+        return Finding(
+            "validation_differs",
+            "warning",
+            f"validation_data: {name} has mean {b.mean():.3g} and standard deviation {other:.3g}, "
+            f"in training they are {a.mean():.3g} and {spread:.3g}.",
+            "The validation data were not prepared as the training data were: another scale, or "
+            "their own mean and deviation.",
+            "Prepare both with the training data's numbers: mean, std = x.mean(0), x.std(0); "
+            "x_val = (x_val - mean) / std.",
+        )
+    return None
+
+
+def ranges(sample: Sampled) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield (input's name, problem) for each input whose range is not what a net is made for.
+
+    Whole numbers other than grey levels are ids for an embedding, until the model says otherwise.
+    """
+    for name, array in sample.inputs().items():
+        problem = range_of(array) if array.dtype.kind != "b" and len(array) > 1 else None
+        if problem is not None:
+            yield name, problem
