@@ -198,7 +198,7 @@ FAULTS = (
         _epochs_too_many,
         ("saturated_early",),
         "info counts here too",
-        ("validation_gap", "validation_leak", "duplicate_samples", "repeated_samples"),
+        ("validation_gap", "validation_leak", "duplicate_samples"),
     ),
     Fault(
         "float16_overflows",

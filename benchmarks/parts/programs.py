@@ -290,6 +290,7 @@ def _changes(one: Program) -> dict[str, Any]:
         "step.global_clipnorm": one.clipnorm,
         "step.gradient_accumulation_steps": one.accumulate,
         "step.precision": one.precision,
+        "step.jit": False,  # compiling takes longer than such a run
         "train.epochs": one.epochs,
         "train.batch_size": one.batch_size,
     }
