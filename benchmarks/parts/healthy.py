@@ -195,14 +195,14 @@ def every() -> tuple[Healthy, ...]:
     """All healthy programs."""
     adam, sgd = keras.optimizers.Adam, keras.optimizers.SGD
     return (
-        by_recipe("default", ("image", "text"), **{"train.epochs": 8}),
+        by_recipe("default", ("image", "text"), **{"train.epochs": 7}),
         by_recipe("tiny", ("demo", "table")),
         by_recipe("one_cycle", ("image", "demo")),
         by_recipe("constant", ("demo", "text"), **{"train.epochs": 6}),
         by_recipe("cnn_cosine", ("demo", "demo")),
         by_recipe("cnn_sgd", ("demo", "image"), **{"train.epochs": 12}),
         by_recipe("swa", ("demo", "demo")),
-        by_recipe("transformer", ("text", "text"), **{"train.epochs": 8}),
+        by_recipe("transformer", ("text", "text"), **{"train.epochs": 6}),
         Healthy("recipe_finetune", _finetune),
         Healthy("recipe_diffusion", _diffusion),
         _plain("image_adam", "image", lambda: adam(1e-3), epochs=6),

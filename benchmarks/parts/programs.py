@@ -22,8 +22,8 @@ from tfrecipes.demo import digits
 FAMILIES = ("image", "text", "table")
 CONTEXT = {"derive": 32, "report": 24}
 IMAGES = {"derive": (3000, 600), "report": (2400, 800)}
-WINDOWS = {"derive": (2600, 400), "report": (3200, 500)}
-EPOCHS = {"image": 8, "text": 8, "table": 10}
+WINDOWS = {"derive": (2400, 400), "report": (2800, 500)}
+EPOCHS = {"image": 7, "text": 6, "table": 10}
 BATCH = {"image": 64, "text": 64, "table": 32}
 
 
