@@ -21,10 +21,13 @@ from tfrecipes.demo import digits
 
 FAMILIES = ("image", "text", "table")
 CONTEXT = {"derive": 32, "report": 24}
-IMAGES = {"derive": (3000, 600), "report": (2400, 800)}
-WINDOWS = {"derive": (2400, 400), "report": (2800, 500)}
+IMAGES = {"derive": (3000, 600), "report": (2000, 800)}
+WINDOWS = {"derive": (2400, 400), "report": (1800, 500)}
 EPOCHS = {"image": 7, "text": 6, "table": 10}
-BATCH = {"image": 64, "text": 64, "table": 32}
+BATCH = {
+    "derive": {"image": 64, "text": 64, "table": 32},
+    "report": {"image": 32, "text": 32, "table": 24},
+}
 
 
 @dataclass
@@ -139,7 +142,7 @@ def program(family: str, split: str, seed: int, way: str) -> Program:
         y_val,
         classes,
         EPOCHS[family],
-        BATCH[family],
+        BATCH[split][family],
     )
 
 
