@@ -13,7 +13,7 @@ test: # minutes
 	$(PYTEST)
 
 test-wide: # what `test` leaves out, but for tests that need an accelerator
-	$(PYTEST) -m "(slow or distributed or faults) and not gpu"
+	$(PYTEST) -m "(slow or distributed or faults or browser) and not gpu"
 
 test-all: test test-wide
 

@@ -94,7 +94,7 @@ def new_figure(
     figure.set_label(f"{where}: {title}")
     # Names come from folders and files: no `$` in them begins mathematics.
     panels[0].set_title(
-        title if len(title) <= 90 else f"{title[:60]}…{title[-28:]}",
+        elided(title, 80),
         loc="left",
         color=INK,
         fontsize=13,
@@ -151,6 +151,7 @@ def dressed(axes: Axes, label: str, ticks: int = 8) -> None:
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+    label = "\n".join(elided(line, 24) for line in label.split("\n"))
     axes.set_ylabel(label, color=INK, fontsize=10, parse_math=False)
     axes.xaxis.label.set_color(INK)
     axes.set_facecolor(PAPER)
@@ -180,6 +181,12 @@ def dressed(axes: Axes, label: str, ticks: int = 8) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: power(y)))
+
+
+def elided(text: str, most: int) -> str:
+    """A text of at most `most` letters: its start and its end."""
+    head = most - most // 2
+    return text if len(text) <= most else f"{text[: head - 1]}…{text[len(text) - most + head :]}"
 
 
 def number(value: float) -> str:
@@ -245,9 +252,14 @@ def figure_svg(figure: Figure) -> str:
     prefix = "p" + hashlib.sha256(svg.encode()).hexdigest()[:8] + "-"
     svg = re.sub(rf'\bid="(?!{ANCHOR})', f'id="{prefix}', svg)
     svg = re.sub(rf'(xlink:href="#|url\(#)(?!{ANCHOR})', rf"\g<1>{prefix}", svg)
+    svg = svg.replace(' target="_blank"', "")  # links lead into this page
     svg = re.sub(r"<[^>]*>", lambda tag: _themed(tag[0]), svg)
     label = html.escape(str(figure.get_label()), quote=True)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}" stroke-linejoin="round"', 1)
+    # What is inside an image is no link to those who listen to the page.
+    role = "group" if "<a " in svg else "img"
+    return svg.replace(
+        "<svg", f'<svg role="{role}" aria-label="{label}" stroke-linejoin="round"', 1
+    )
 
 
 def _themed(tag: str) -> str:
@@ -259,6 +271,6 @@ def _themed(tag: str) -> str:
             lambda c: f"var({_VARIABLES[c[0]]}, {c[0]})" if c[0] in _VARIABLES else c[0],
             style[0],
         )
-        return re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", said)
+        return re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", said)
 
     return re.sub(r'style="[^"]*"', restyled, tag)

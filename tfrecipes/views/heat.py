@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfrecipes.views.canvas import HEAT, power
+from tfrecipes.views.canvas import HEAT, elided, power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,10 +85,7 @@ def _bands(
 
 def _name(first: str, count: int) -> str:
     tail = f" +{count - 1}" if count > 1 else ""
-    room = LONGEST_NAME - len(tail)
-    if len(first) > room:
-        first = f"{first[: room // 2]}…{first[-(room - room // 2 - 1) :]}"
-    return first + tail
+    return elided(first, LONGEST_NAME - len(tail)) + tail
 
 
 def _extreme(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
