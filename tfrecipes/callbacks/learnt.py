@@ -170,6 +170,7 @@ def _losses(model: keras.Model, plan: StepPlan) -> dict[str, Any]:
     losses = [one for one in keras.tree.flatten(_unwrapped(model.loss)) if one is not None]
     width, activation = last_activation(model)
     found: dict[str, Any] = {"loss": None, "last_activation": activation, "classes": None}
+    found["width"] = width
     if not losses:
         return found
     loss = losses[0]

@@ -16,11 +16,14 @@ _SCALED = ("Normalization", "Rescaling", "Discretization", "Hashing", "TextVecto
 
 
 def _inputs(look: Look) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    inputs = look.fact("data", "inputs")
-    if isinstance(inputs, list | tuple):
-        for one in inputs:
-            if isinstance(one, Mapping):
-                yield str(one.get("name") or "x"), one
+    """Each input's facts; of validation where training data are a stream."""
+    for which, words in (("data", "inputs"), ("validation", "validation inputs")):
+        inputs = look.fact(which, "inputs")
+        if isinstance(inputs, list | tuple) and inputs:
+            for one in inputs:
+                if isinstance(one, Mapping):
+                    yield f"{words} {one.get('name') or 'x'}", one
+            return
 
 
 def _number(part: Mapping[str, Any], key: str) -> float | None:
@@ -66,7 +69,7 @@ def inputs_not_normalised(run: object) -> Finding | None:
         return Finding(
             "inputs_not_normalised",
             "info" if what == "somewhat large" else "warning",
-            f"The inputs {name} have a mean of {short(mean)} and a deviation of {short(deviation)}{spread}: {what}.",
+            f"The {name} have a mean of {short(mean)} and a deviation of {short(deviation)}{spread}: {what}.",
             "The inputs are not normalised: the first layer's outputs and gradients take their scale, and a "
             "learning rate that is usual is too high or too low for it.",
             advise(
@@ -99,7 +102,7 @@ def constant_features(run: object) -> Finding | None:
         return Finding(
             "constant_features",
             "error" if share >= 1 else "warning" if share >= at.CONSTANT_MOST else "info",
-            f"{count:,} of {features:,} features of the inputs {name} have one value for every sample looked at.",
+            f"{count:,} of {features:,} features of the {name} have one value for every sample looked at.",
             "The inputs hold nothing that tells samples apart: they were lost on their way, or filled with zeros."
             if share >= 1
             else "These features carry nothing.",
@@ -115,38 +118,40 @@ def constant_features(run: object) -> Finding | None:
 def _order_repeats(look: Look) -> float | None:
     """How alike the epochs' patterns of step losses are, where they are smooth over the epoch.
 
-    The mean correlation of an epoch's step losses (its trend taken out) with the next one's, times
-    that of neighbouring steps: shuffled data give noise, sorted data a saw-tooth that comes back.
+    The mean correlation of an epoch's step losses with the next one's, or that of neighbouring steps,
+    whichever is less: shuffled data give noise, sorted data a saw-tooth that comes back. A parabola is
+    taken out of each epoch first, which is how the loss falls within it; what is left must be more
+    than 1.5 % of the loss.
     """
     per, loss = look.steps_per_epoch, look.column("steps", "loss")
     if not per or per < 10 or loss.size < 3 * per:
         return None
     epochs = min(20, loss.size // per)
     table = loss[: epochs * per].reshape(epochs, per)[1:]
-    if not np.isfinite(table).all():
+    if not np.isfinite(table).all() or np.abs(table).max() > 1e100:
         return None
-    table = table - table.mean(1, keepdims=True)
-    deviation = table.std(1, keepdims=True)
-    if (deviation <= 0).any():
+    place = np.linspace(-1, 1, per)
+    waves = np.linalg.qr(np.stack([np.ones(per), place, place**2], 1))[0]
+    left = table - (table @ waves) @ waves.T
+    deviation = left.std(1, keepdims=True)
+    if (deviation <= at.ORDER_SWING * np.abs(table.mean(1, keepdims=True))).any():
         return None
-    table = table / deviation
-    across = float(np.mean([(table[i] * table[i + 1]).mean() for i in range(len(table) - 1)]))
-    along = float((table[:, 1:] * table[:, :-1]).mean())
+    left = left / deviation
+    across = float(np.mean([(left[i] * left[i + 1]).mean() for i in range(len(left) - 1)]))
+    along = float((left[:, 1:] * left[:, :-1]).mean())
     return min(across, along)
 
 
 def labels_sorted(run: object) -> Finding | None:
     """Data that come in one order, and a loss that shows it: a saw-tooth that comes back in every epoch.
 
-    The epochs' step losses correlate with each other and with their neighbours by more than .5 (of
-    shuffled data by 0 +- .1). Sorted labels alone are worth knowing: `fit` shuffles arrays.
+    The epochs' step losses correlate with each other and with their neighbours by more than .4 (of
+    shuffled data by .2 at most). Sorted labels alone are worth knowing: `fit` shuffles arrays.
     """
     look = Look.at(run)
     told = look.fact("data", "labels", "sorted") is True
     repeats = _order_repeats(look)
-    shown = repeats is not None and repeats > (
-        at.ORDER_CORRELATION / 2 if told else at.ORDER_CORRELATION
-    )
+    shown = repeats is not None and repeats > at.ORDER_CORRELATION
     if not shown:
         if not told:
             return None
@@ -190,14 +195,15 @@ def labels_unrelated(run: object) -> Finding | None:
         or not gradients_alive(look)
     ):
         return None
-    if look.fact_number("frozen_weights") or not look.cross_entropy:
+    frozen, trained = look.fact_number("frozen_weights"), look.fact_number("trainable_weights")
+    if (frozen or 0) > (trained or 0):
         return None
     _, loss, validation = look.both_losses
     if loss.size < 3:
         return None
     first = look.first_epoch if look.first_epoch is not None else float(loss[0])
     best = float(validation.min())
-    if first < 0.95 * guess or best < 0.93 * guess or validation.size < 3:
+    if not 0.95 * guess < first < 1.25 * guess or best < 0.93 * guess:
         return None
     heart = trend.end < 0.9 * guess
     # A net whose first layers get no gradient looks the same from the loss: only what it learnt by
@@ -250,7 +256,7 @@ def class_collapse(run: object) -> Finding | None:
     stays within 2 points of it, or from 90 % on; else worth knowing.
     """
     look = Look.at(run)
-    shares = look.label_shares()
+    shares = look.label_shares
     if shares.size < 2:
         return None
     most = float(shares.max())

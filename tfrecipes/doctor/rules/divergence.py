@@ -11,6 +11,7 @@ from tfrecipes.doctor.rules.remedies import advise, change, check_data, clip, lo
 from tfrecipes.doctor.rules.robust import (
     Trend,
     finite,
+    highest,
     longest_run,
     median,
     medians,
@@ -156,20 +157,20 @@ def _rises_at_the_end(trend: Trend) -> bool:
 
 
 def _never_came_down(look: Look, trend: Trend) -> bool:
-    """Whether it left its start upwards at once and stayed far above it."""
+    """Whether it left its start upwards at once and stayed far above it.
+
+    The start is the first step's loss, before any update. One batch's loss may be small by luck, so
+    that without log K to compare with the weights must have been shaken too, or the rise be of a
+    hundred times without a fall after it.
+    """
     late = look.loss[look.loss.size // 2 :]
-    low = float(np.percentile(late, 25))
+    low, first = float(np.percentile(late, 25)), float(look.loss[0])
     if look.untrained is not None and look.cross_entropy:
-        limit = (
-            at.MANY_GUESSES * max(look.untrained, 0.0)
-            + max(0.0, trend.start - look.untrained) * 1.2
-        )
-    elif trend.start > 0:
-        limit = (1 + at.FAR_ABOVE_START) * trend.start
-    else:
+        known = look.untrained
+        return low > at.MANY_GUESSES * known + 1.2 * max(0.0, first - known) and trend.end > low / 2
+    if first <= 0 or low < at.FAR_ABOVE_START * first or trend.end < at.FAR_ABOVE_START * first:
         return False
-    early = float(look.loss[: at.FIRST_STEPS].max())
-    return low > limit and low > early and trend.end > limit
+    return bool(_shaken(look)) or (low > 100 * first and rank_correlation(trend.points) > -0.5)
 
 
 def _few_epochs_diverged(look: Look) -> bool:
@@ -191,8 +192,7 @@ def diverged(run: object) -> Finding | None:
     """A training loss that ends far above where it began, or stays there from the first steps on.
 
     end > start + |start| / 2 + (start - best), on medians of tenths of the run; or the lower
-    quartile of the second half is 3 times the loss of the first steps (for a cross-entropy: twice
-    log K).
+    quartile of the second half is 3 times the first step's loss (for a cross-entropy: twice log K).
     """
     look = Look.at(run)
     if not has_diverged(look):
@@ -202,7 +202,7 @@ def diverged(run: object) -> Finding | None:
         loss = finite(look.epoch("loss"))
         seen = f"The training loss went from {loss[0]:.4g} to {loss[-1]:.4g} in {loss.size} epochs."
     else:
-        begun = f"{trend.start:.4g} in the first steps" if trend.of_steps else f"{trend.start:.4g}"
+        begun = f"{look.loss[0]:.4g} in the first step" if trend.of_steps else f"{trend.start:.4g}"
         seen = (
             f"The training loss went from {begun} through {trend.best:.4g} up to {trend.end:.4g} "
             f"({trend.basis})."
@@ -221,12 +221,18 @@ def diverged(run: object) -> Finding | None:
     )
 
 
-def _shaken(look: Look) -> str:
+def _shaken(look: Look, *, poor: bool = False) -> str:
+    """What grew out of proportion, in words; judged more strictly where the loss is poor."""
     said = []
-    if look.ratio is not None and look.ratio > at.RATIO_HIGH:
-        said.append(f"updates reached {short(look.ratio)} of the weights' norm (1e-3 is usual)")
-    if look.growth is not None and look.growth > at.WEIGHTS_GREW:
-        said.append(f"the weights' norm grew {short(look.growth)} times")
+    high = at.RATIO_HIGH_POOR if poor else at.RATIO_HIGH
+    grew = at.WEIGHTS_GREW_POOR if poor else at.WEIGHTS_GREW
+    ratio, growth, sustained = look.ratio, look.growth, look.sustained_ratio
+    if ratio is not None and ratio > high:
+        said.append(f"updates reached {short(ratio)} of the weights' norm (1e-3 is usual)")
+    if growth is not None and growth > grew:
+        said.append(f"the weights' norm grew {short(growth)} times")
+    if not said and poor and sustained is not None and sustained > at.RATIO_SUSTAINED:
+        said.append(f"updates stayed at {short(sustained)} of the weights' norm (1e-3 is usual)")
     return " and ".join(said)
 
 
@@ -234,28 +240,21 @@ def learning_rate_too_high(run: object) -> Finding | None:
     """Updates or weights that grew out of proportion, and a loss that is poor at the end.
 
     |dw| / |w| above .15 at its height, or weights 3 times their first norm; the loss rose above its
-    start on the way, or ends above half of what guessing gives.
+    start on the way, or ends above half of what guessing gives. Above .7 of it, ratios of .06 (.025 all
+    along) and twice the norm are enough.
     """
     look = Look.at(run)
     trend = look.trend
     if trend is None or not trend.of_steps or has_diverged(look):
         return None
-    shaken = _shaken(look)
     guess = look.guess if look.guess is not None else trend.start
-    sustained = look.sustained_ratio
-    if (
-        not shaken
-        and sustained is not None
-        and sustained > at.RATIO_SUSTAINED
-        and trend.end > at.STUCK * guess > 0
-    ):
-        shaken = f"updates stayed at {short(sustained)} of the weights' norm (1e-3 is usual)"
+    shaken = _shaken(look, poor=trend.end > at.STUCK * guess > 0)
     if not shaken:
         return None
-    height = float(np.nanmax(medians(look.loss, 50)))
+    height = highest(medians(look.loss, 50))
     rose = height > 1.2 * abs(trend.start) + at.SURE * trend.error and trend.start > 0
     poor = guess > 0 and trend.end > at.POOR_OUTCOME * guess
-    if not (poor or (rose and trend.end > 0.2 * guess)):
+    if not (poor or (rose and trend.end > 0.1 * guess)):
         return None
     rises = f", after up to {height:.4g}" if rose else ""
     return Finding(
@@ -293,7 +292,7 @@ def oscillating(run: object) -> Finding | None:
     rises = ups > max(at.SURE * errors, 0.02 * float(np.ptp(points)))
     if rates is not None and rates.size == points.size:
         with np.errstate(invalid="ignore"):
-            rises &= ~(np.diff(rates) > 0.01 * np.nanmax(rates))
+            rises &= ~(np.diff(rates) > 0.01 * highest(rates))
     spread = float(np.ptp(points))
     total = float(ups[rises].sum())
     if rises.sum() < at.RISES or total < at.RISES_SHARE * spread or has_diverged(look):
@@ -330,8 +329,8 @@ def warmup_missing(run: object) -> Finding | None:
     if peak is None or median(rates[:at_once]) < at.HIGH_AT_ONCE * peak:
         return None
     early = look.loss[: max(10, int(at.EARLY * look.loss.size))]
-    heights = medians(early, max(2, early.size // 5))
-    height = float(np.nanmax(heights))
+    heights = medians(early, min(200, max(2, early.size // 5)))
+    height = highest(heights)
     norms = finite(look.step("grad_norm"))
     harmed = height > trend.start + max(0.3 * abs(trend.start), at.SURE * noise(early))
     if not harmed:

@@ -9,7 +9,7 @@ from tfrecipes.doctor.rules.divergence import has_diverged
 from tfrecipes.doctor.rules.finding import Finding
 from tfrecipes.doctor.rules.look import Look
 from tfrecipes.doctor.rules.remedies import advise, change, lower_rate
-from tfrecipes.doctor.rules.robust import finite, median, medians, plural, short
+from tfrecipes.doctor.rules.robust import finite, highest, median, medians, plural, short
 
 _NORM = "grad_norm/"
 
@@ -232,11 +232,14 @@ def dropout_too_high(run: object) -> Finding | None:
 
 
 def gradients_alive(look: Look) -> bool:
-    """Whether the model could learn as far as its gradients and updates say."""
+    """Whether the model could learn as far as its gradients and updates say, at its start."""
+    begun = [median(values[: max(4, values.size // 10)]) for _, values in _groups(look)]
+    if begun and (min(begun) <= 1e-12 or min(begun) < at.VANISHED * max(begun)):
+        return False
     norm = finite(look.step("grad_norm"))
     if norm.size < at.FEW_STEPS:
         return False
     early = medians(norm[: max(at.FEW_STEPS, norm.size // 10)], 3)
-    sane = look.ratio is not None and at.RATIO_LOW / 10 < look.ratio < at.RATIO_HIGH
-    grew = look.growth is None or look.growth < at.WEIGHTS_GREW
-    return bool(sane and grew and np.nanmin(early) > 1e-6)
+    sane = look.ratio is not None and at.RATIO_LOW / 10 < look.ratio < at.RATIO_HIGH_POOR
+    grew = look.growth is None or look.growth < at.WEIGHTS_GREW_POOR
+    return bool(sane and grew and -highest(-early) > 1e-6)

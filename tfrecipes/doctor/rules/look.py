@@ -1,7 +1,6 @@
-"""A run as the rules read it: columns of numbers, facts that may be missing, the trend worked out once."""
+"""A run as the rules read it: what can be worked out of its tables and facts, once."""
 
 import math
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,136 +11,23 @@ from tfrecipes.doctor.rules.robust import (
     Trend,
     entropy,
     finite,
+    highest,
     median,
     median_error,
     medians,
     parts,
     plural,
 )
-
-Array = np.ndarray
-_EMPTY = np.empty(0)
+from tfrecipes.doctor.rules.tables import EMPTY, Array, Tables, mapping
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-class Look:
-    """One run, whatever of it there is. Every rule begins with `Look.at(run)`.
-
-    What a user's rule may read of a run is here too (`.steps .epochs .recipe .facts .system .layers
-    .state`), and anything else comes from the run itself.
-    """
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self._columns: dict[tuple[str, str], Array] = {}
+class Look(Tables):
+    """A run, looked at. Every rule begins with `Look.at(run)`."""
 
     @classmethod
     def at(cls, run: Any) -> "Look":
         """The look at a run: the same one, where it was looked at before."""
         return run if isinstance(run, cls) else cls(run)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._run, name)
-
-    @property
-    def steps(self) -> Mapping[str, Array]:
-        """Column to values, a row a step."""
-        return _mapping(getattr(self._run, "steps", None))
-
-    @property
-    def epochs(self) -> Mapping[str, Array]:
-        """History's keys to values."""
-        return _mapping(getattr(self._run, "epochs", None))
-
-    @property
-    def recipe(self) -> Mapping[str, Any] | None:
-        """The recipe's tables, None where there is none."""
-        recipe = getattr(self._run, "recipe", None)
-        return recipe if isinstance(recipe, Mapping) else None
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What the monitor learnt at the fit's start."""
-        return _mapping(getattr(self._run, "facts", None))
-
-    @property
-    def system(self) -> Mapping[str, Array]:
-        """What the machine did, about a row a second."""
-        return _mapping(getattr(self._run, "system", None))
-
-    @property
-    def layers(self) -> Mapping[str, Array]:
-        """Layer groups' norms, a row every so many steps."""
-        return _mapping(getattr(self._run, "layers", None))
-
-    @property
-    def state(self) -> Mapping[str, Any]:
-        """Where the run stands."""
-        return _mapping(getattr(self._run, "state", None))
-
-    @property
-    def running(self) -> bool:
-        """Whether it is being trained, or was killed."""
-        return self.state.get("status") == "running"
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether its end is no end."""
-        return self.state.get("status") in ("running", "preempted", "stopped")
-
-    def column(self, table: str, name: str) -> Array:
-        """A column as float64, empty where it is missing or holds no numbers."""
-        key = (table, name)
-        if key not in self._columns:
-            values = getattr(self, table).get(name)
-            try:
-                column = _EMPTY if values is None else np.asarray(values, np.float64).ravel()
-            except (TypeError, ValueError):
-                column = _EMPTY
-            self._columns[key] = column
-        return self._columns[key]
-
-    def step(self, name: str) -> Array:
-        """A column of steps.csv; empty where it does not fit the loss's rows."""
-        values = self.column("steps", name)
-        loss = self.column("steps", "loss")
-        return values if values.size == loss.size or not loss.size else _EMPTY
-
-    def epoch(self, name: str) -> Array:
-        """A column of epochs.csv."""
-        return self.column("epochs", name)
-
-    def number(self, row: int) -> int:
-        """The step's number of a row of steps.csv."""
-        step = self.step("step")
-        return int(step[row]) if step.size > row and math.isfinite(step[row]) else int(row)
-
-    def fact(self, *path: str) -> Any:
-        """A fact by its path, None where it is missing."""
-        value: Any = self.facts
-        for key in path:
-            value = _mapping(value).get(key)
-        return value
-
-    def fact_number(self, *path: str) -> float | None:
-        """A fact that is a finite number, else None."""
-        value = self.fact(*path)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            return None
-        return float(value)
-
-    def setting(self, table: str, key: str) -> Any:
-        """A key of the recipe, None where there is none."""
-        return _mapping(_mapping(self.recipe).get(table)).get(key)
 
     @cached_property
     def loss(self) -> Array:
@@ -202,7 +88,7 @@ class Look:
         if self.began_at_zero:
             return median(ratios[ratios.size // 4 :])
         if ratios.size >= at.FEW_STEPS:
-            return float(np.nanmax(medians(ratios, 50)))
+            return highest(medians(ratios, 50))
         ratios = finite(self.epoch("update_ratio"))
         return float(ratios.max()) if ratios.size >= 3 else None
 
@@ -226,7 +112,7 @@ class Look:
         ratios, rates = self.step("update_ratio"), self.step("learning_rate")
         if ratios.size < at.ENOUGH_STEPS or ratios.size != rates.size or self.began_at_zero:
             return None
-        high = ratios[rates >= 0.5 * np.nanmax(rates)] if np.isfinite(rates).any() else ratios
+        high = ratios[rates >= 0.5 * highest(rates)] if np.isfinite(rates).any() else ratios
         value = median(high)
         return value if math.isfinite(value) else None
 
@@ -251,23 +137,44 @@ class Look:
     @cached_property
     def classes(self) -> int | None:
         """How many there are."""
-        for path in (("classes",), ("data", "labels", "classes")):
+        for path in (
+            ("classes",),
+            ("data", "labels", "classes"),
+            ("validation", "labels", "classes"),
+        ):
             told = self.fact_number(*path)
             if told and told >= 2:
                 return int(told)
         return None
 
-    def label_shares(self, which: str = "data") -> Array:
+    def label(self, key: str) -> Any:
+        """A fact of the labels, of validation's where the training data are a stream."""
+        which = "data" if self.fact("data", "labels") else "validation"
+        return self.fact(which, "labels", key)
+
+    @property
+    def one_label_a_sample(self) -> bool:
+        """Whether the labels that were counted are one for each sample looked at."""
+        which = "data" if self.fact("data", "labels") else "validation"
+        looked = self.fact_number(which, "looked_at") or self.fact_number(which, "samples")
+        counts = self.label("counts")
+        try:
+            return isinstance(counts, list | tuple) and sum(counts) == looked
+        except TypeError:
+            return False
+
+    @cached_property
+    def label_shares(self) -> Array:
         """Each class's share of the labels looked at; empty where they were not counted."""
-        counts = self.fact(which, "labels", "counts")
+        counts = self.label("counts")
         if not isinstance(counts, list | tuple) or len(counts) < 2:
-            return _EMPTY
+            return EMPTY
         try:
             values = np.asarray(counts, np.float64)
         except (TypeError, ValueError):
-            return _EMPTY
+            return EMPTY
         good = values.ndim == 1 and np.isfinite(values).all() and (values >= 0).all()
-        return values / values.sum() if good and values.sum() > 0 else _EMPTY
+        return values / values.sum() if good and values.sum() > 0 else EMPTY
 
     @cached_property
     def guess(self) -> float | None:
@@ -277,15 +184,12 @@ class Look:
         variance for a squared error. None where the loss is another one, or not known.
         """
         if self.loss_name in ("meansquarederror", "mse"):
-            deviation = self.fact_number("data", "labels", "std")
-            return (
-                deviation**2
-                if deviation and self.fact("data", "labels", "kind") == "real"
-                else None
-            )
+            deviation = self.label("std")
+            real = self.label("kind") == "real" and isinstance(deviation, int | float)
+            return float(deviation) ** 2 if real and deviation else None
         if not self.cross_entropy or "focal" in self.loss_name:
             return None
-        shares = self.label_shares()
+        shares = self.label_shares
         binary = "binary" in self.loss_name
         if binary and (self.classes or 2) > 2:
             return None  # a mean over outputs, each with its own frequency
@@ -299,7 +203,7 @@ class Look:
         """The loss of who knows nothing at all: log K, or the labels' variance."""
         if not self.cross_entropy or self.guess is None:
             return self.guess
-        classes = 2 if "binary" in self.loss_name else self.classes or self.label_shares().size
+        classes = 2 if "binary" in self.loss_name else self.classes or self.label_shares.size
         return math.log(classes) if classes else self.guess
 
     @cached_property
@@ -315,7 +219,7 @@ class Look:
         """Epoch numbers from 1, training loss and validation loss, in the epochs that have both."""
         loss, validation = self.epoch("loss"), self.epoch("val_loss")
         if not loss.size or loss.size != validation.size:
-            return _EMPTY, _EMPTY, _EMPTY
+            return EMPTY, EMPTY, EMPTY
         both = np.isfinite(loss) & np.isfinite(validation)
         return np.flatnonzero(both) + 1, loss[both], validation[both]
 
@@ -340,7 +244,7 @@ class Look:
     @cached_property
     def noisy_layers(self) -> tuple[str, ...]:
         """Layers that make training harder than evaluation: dropout, noise, augmentation."""
-        names = _mapping(self.fact("layers"))
+        names = mapping(self.fact("layers"))
         noisy = ("Dropout", "Random", "Gaussian", "StochasticDepth", "MixUp", "CutMix", "Masking")
         found = [str(n) for n in names if any(word in str(n) for word in noisy)]
         dropout = self.fact_number("dropout")
@@ -350,7 +254,7 @@ class Look:
     def averaged(self) -> bool:
         """Whether validation sees averaged weights, or the model ends with them."""
         return bool(self.fact("average")) or any(
-            _mapping(self.recipe).get(k) for k in ("ema", "swa")
+            mapping(self.recipe).get(k) for k in ("ema", "swa")
         )
 
     @cached_property

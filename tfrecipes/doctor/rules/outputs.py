@@ -4,7 +4,7 @@ import numpy as np
 
 from tfrecipes.doctor.rules import thresholds as at
 from tfrecipes.doctor.rules.divergence import has_diverged
-from tfrecipes.doctor.rules.finding import Finding
+from tfrecipes.doctor.rules.finding import Finding, Severity
 from tfrecipes.doctor.rules.look import Look
 from tfrecipes.doctor.rules.remedies import advise, check_data, lower_rate
 from tfrecipes.doctor.rules.robust import finite, median, short
@@ -60,67 +60,92 @@ def logits_mismatch(run: object) -> Finding | None:
 
 
 def wrong_loss(run: object) -> Finding | None:
-    """A loss or a last activation that does not fit the labels."""
+    """A loss or a last activation that does not fit the labels, as far as the facts tell.
+
+    Squared errors of class numbers, a binary cross-entropy for classes that exclude each other, a
+    softmax over one output, a cross-entropy of real numbers, a last activation that cuts logits off or
+    cannot reach the labels. A squared error of one-hot labels works (Hui & Belkin 2021), and is not named.
+    """
     look = Look.at(run)
-    last, loss = _activation(look), look.loss_name
-    kind = look.fact("data", "labels", "kind")
-    name = look.fact("loss", "name")
-    outputs = look.fact_number("classes")
-    seen = cause = fix = None
-    severity = "warning"
-    classes = look.fact_number("data", "labels", "classes")
-    mean, deviation = (look.fact_number("data", "labels", k) for k in ("mean", "std"))
-    if (
-        loss in _SQUARES
-        and kind in ("integer", "one-hot")
-        and (last == "softmax" or (outputs or 0) > 2)
-    ):
-        seen = f"The labels are classes ({kind}), and the loss is {name}."
-        cause = "A squared or absolute error takes the classes' numbers for quantities, and spreads one number over all outputs."
-        fix = "Compile with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)` for whole numbers, `CategoricalCrossentropy` for one-hot."
-    elif (
-        loss in _SQUARES
-        and kind == "real"
-        and (outputs or 0) > 2
-        and last == "linear"
-        and _whole(look)
-    ):
-        seen = f"The labels are whole numbers, one a sample, for {int(outputs or 0)} outputs, and the loss is {name}."
-        cause = "The labels look like classes: one number is spread over all outputs."
-        fix = "Compile with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`."
-    elif (
-        "binarycrossentropy" in loss
-        and kind in ("one-hot", "integer")
-        and (outputs or classes or 0) > 2
-    ):
-        seen = f"The labels are {int(outputs or classes or 0)} classes ({kind}), and the loss is {name}."
-        cause = "A binary cross-entropy takes each class for a question of its own; of classes that exclude each other one is true."
-        fix = "Use `softmax` and a categorical cross-entropy; keep it where several labels may be true at once."
-    elif look.cross_entropy and last == "softmax" and outputs == 1:
-        severity = "error"
-        seen = f"The last layer is a softmax over one output, and the loss is {name}."
-        cause = "A softmax over one output is always 1: nothing can be learnt."
-        fix = "Use a `sigmoid` with `BinaryCrossentropy`, or as many outputs as there are classes."
-    elif look.cross_entropy and kind == "real":
-        severity = "error"
-        seen = f"The labels are real numbers, and the loss is {name}."
-        cause = "A cross-entropy needs classes or their shares."
-        fix = "Compile with `keras.losses.MeanSquaredError()` and a last layer without activation."
-    elif look.cross_entropy and last in ("relu", "tanh"):
-        seen = f"The last activation is {last}, and the loss is {name}."
-        cause = "It cuts half of the logits off."
-        fix = "Take the activation out of the last layer and compile with `from_logits=True`."
-    elif loss in _SQUARES and kind == "real" and _out_of_reach(last, mean, deviation):
-        seen = f"The labels have a mean of {short(mean or 0.0)} and a deviation of {short(deviation or 0.0)}; the last activation is {last}."
-        cause = f"A {last} cannot reach such values."
-        fix = "Take the activation out of the last layer, or scale the labels into its range."
-    if seen is None or cause is None or fix is None:
+    said = _misfit_of_classes(look) or _misfit_of_activation(look)
+    if said is None:
         return None
+    severity, seen, cause, fix = said
     return Finding("wrong_loss", severity, seen, cause, advise(architecture=fix))
 
 
-def _whole(look: Look) -> bool:
-    return look.label_shares().size > 2
+Misfit = tuple[Severity, str, str, str]
+
+
+def _misfit_of_classes(look: Look) -> Misfit | None:
+    loss, kind, name = look.loss_name, look.label("kind"), look.fact("loss", "name")
+    width = look.fact_number("classes") or look.fact_number("width") or 0
+    if loss in _SQUARES and kind == "integer" and width > 2 and look.one_label_a_sample:
+        return (
+            "warning",
+            f"The labels are whole numbers, one a sample, for {int(width)} outputs, and the loss is {name}.",
+            "The squared or absolute error takes the classes' numbers for quantities, and spreads each over all outputs.",
+            "Compile with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`; for a quantity, give the "
+            "last layer one output.",
+        )
+    if "binarycrossentropy" in loss and kind in ("one-hot", "integer") and width > 2:
+        return (
+            "warning",
+            f"The labels are {int(width)} classes ({kind}), and the loss is {name}.",
+            "A binary cross-entropy takes each class for a question of its own; of classes that exclude each other "
+            "one is true.",
+            "Use `softmax` and a categorical cross-entropy; keep it where several labels may be true at once.",
+        )
+    if look.cross_entropy and kind == "real":
+        return (
+            "error",
+            f"The labels are real numbers, and the loss is {name}.",
+            "A cross-entropy needs classes or their shares.",
+            "Compile with `keras.losses.MeanSquaredError()` and a last layer without activation; for shares of "
+            "classes, see that each row sums to 1.",
+        )
+    return None
+
+
+def _misfit_of_activation(look: Look) -> Misfit | None:
+    last, name = _activation(look), look.fact("loss", "name")
+    width = look.fact_number("width") or look.fact_number("classes")
+    if look.cross_entropy and last == "softmax" and width == 1:
+        return (
+            "error",
+            f"The last layer is a softmax over one output, and the loss is {name}.",
+            "A softmax over one output is always 1: nothing can be learnt.",
+            "Use a `sigmoid` with `BinaryCrossentropy`, or as many outputs as there are classes.",
+        )
+    if look.cross_entropy and last in ("relu", "tanh"):
+        return (
+            "warning",
+            f"The last activation is {last}, and the loss is {name}.",
+            "It cuts half of the logits off."
+            if last == "relu"
+            else "It keeps the logits within 1 of zero.",
+            "Take the activation out of the last layer and compile with `from_logits=True`.",
+        )
+    mean, deviation = (_real(look.label(key)) for key in ("mean", "std"))
+    if (
+        look.loss_name in _SQUARES
+        and look.label("kind") == "real"
+        and _out_of_reach(last, mean, deviation)
+    ):
+        return (
+            "warning",
+            f"The labels have a mean of {short(mean or 0.0)} and a deviation of {short(deviation or 0.0)}; the last "
+            f"activation is {last}.",
+            f"A {last} cannot reach such values.",
+            "Take the activation out of the last layer, or scale the labels into its range.",
+        )
+    return None
+
+
+def _real(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        return None
+    return float(value)
 
 
 def _out_of_reach(last: str | None, mean: float | None, deviation: float | None) -> bool:
@@ -185,7 +210,7 @@ def predicting_prior(run: object) -> Finding | None:
     near = abs(trend.end - guess) <= at.NEAR_GUESS * guess + at.SURE * trend.errors[-1] * 0.5
     if not near or trend.best < (1 - 2 * at.NEAR_GUESS) * guess:
         return None
-    shares = look.label_shares()
+    shares = look.label_shares
     if shares.size and guess < 0.5 * np.log(shares.size):
         return None  # one class dominates: guessing is most of what there is
     cause, advice = _why_guessing(look)

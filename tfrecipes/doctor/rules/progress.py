@@ -186,7 +186,7 @@ def _more_epochs(look: Look) -> int:
 def plateau(run: object) -> Finding | None:
     """A run that ends not far below guessing, although its steps were of a good size.
 
-    Training above .7 and the worse of training and validation above .8 of what guessing gives, less
+    Training and validation above .7, the worse of them above .8 of what guessing gives, less
     than half of the fall in the second half of the summed learning rate, updates above 7e-4 of the
     weights at their height.
     """
@@ -199,7 +199,8 @@ def plateau(run: object) -> Finding | None:
     share = _late_share(look, trend)
     validation = finite(look.epoch("val_loss"))
     worse = max(trend.end, float(validation.min())) if validation.size else trend.end
-    if trend.end < at.STUCK * level or worse < at.STUCK_WORSE * level:
+    best = float(validation.min()) if validation.size else trend.end
+    if min(trend.end, best) < at.STUCK * level or worse < at.STUCK_WORSE * level:
         return None
     if share is not None and share > at.STUCK_LATE:
         return None

@@ -22,6 +22,12 @@ def median(values: Array) -> float:
     return float(np.median(values)) if values.size else math.nan
 
 
+def highest(values: Array) -> float:
+    """The largest finite value; NaN where there is none."""
+    values = finite(values)
+    return float(values.max()) if values.size else math.nan
+
+
 def parts(values: Array, count: int) -> list[Array]:
     """Consecutive parts of nearly equal length, none empty."""
     return [part for part in np.array_split(values, min(count, max(1, values.size))) if part.size]

@@ -44,6 +44,8 @@ def input_bound(run: object) -> Finding | None:
 def communication_bound(run: object) -> Finding | None:
     """Three tenths of the step or more spent in the all-reduce."""
     look = Look.at(run)
+    if (look.fact_number("replicas") or 1) < 2:
+        return None
     share = _share(look, "reduce_share")
     if share is None or share[0] < at.REDUCING or share[1] < at.LONG_ENOUGH:
         return None

@@ -24,15 +24,25 @@ def _levels(values: np.ndarray) -> np.ndarray:
 
 
 def _outliers(values: np.ndarray, skip: int) -> np.ndarray:
-    """Rows far outside the run's own tail: 5 times as far from their level as the 99th percentile.
+    """Rows that a gap parts from the run's own tail, at most 3 % of them.
+
+    Losses and gradients of small batches have heavy tails, and no multiple of a deviation parts them
+    from a fault; a tail is continuous, and a fault is not. The distances above the level are sorted:
+    rows lie beyond a gap where one is 2.5 times the next (5 times, for a single row).
 
     `skip` rows at the start are left out, where losses and gradients fall from a height.
     """
-    level = _levels(values)
-    above = values - level
+    above = values - _levels(values)
     above[:skip] = 0.0
-    tail = float(np.percentile(above[skip:], 98))
-    return np.flatnonzero((above > at.SPIKE_OVER_TAIL * tail) & (above > 0))
+    most = int(at.SPIKES_MOST * values.size)
+    top = np.argsort(above)[::-1][: most + 1]
+    height = above[top]
+    if height.size < 2 or height[-1] <= 0:
+        return top[:0]
+    ratio = height[:-1] / height[1:]
+    ratio[0] /= at.GAP_OF_ONE / at.GAP_OF_MANY
+    gaps = np.flatnonzero(ratio > at.GAP_OF_MANY)
+    return np.sort(top[: gaps[-1] + 1]) if gaps.size else top[:0]
 
 
 def _rows_said(look: Look, rows: np.ndarray) -> str:
@@ -56,33 +66,31 @@ def _bad_places(look: Look, loss: np.ndarray) -> np.ndarray:
         return none
     excess = np.median(table - np.median(table, 1, keepdims=True), 0)
     spread = 1.4826 * float(np.median(np.abs(excess - np.median(excess))))
-    level = abs(float(np.median(table[epochs // 2 :])))
-    if look.trend is not None:
-        level = max(
-            level, 0.3 * abs(look.trend.start)
-        )  # a hard sample in a loss of nearly 0 is none
-    bad = (excess > at.BAD_PLACE * spread) & (excess > 0.5 * level)
+    late = np.median(table[epochs // 2 :], 0)
+    # Hard samples are learnt with the others, late; a bad batch is never learnt.
+    never = late > 0.7 * look.trend.start if look.trend is not None else late < 0
+    bad = (excess > at.BAD_PLACE * spread) & (excess > 0.5 * abs(np.median(late))) & never
     if not 0 < bad.sum() <= max(1, 0.05 * per):
         return none
     return np.flatnonzero(np.tile(bad, epochs))
 
 
 def _jumps(look: Look, values: np.ndarray) -> np.ndarray:
-    """Rows of single jumps, by at least twice the level, in at most 3 % of the steps."""
+    """Rows of single jumps, by at least twice the level."""
     rows = _outliers(values.copy(), values.size // 10)
     if rows.size and look.trend is not None:
         level = _levels(values)
         height = np.maximum(np.abs(level), 0.1 * abs(look.trend.start))
         rows = rows[values[rows] > level[rows] + 2.0 * height[rows]]
-    return rows if rows.size <= 0.03 * values.size else rows[:0]
+    return rows
 
 
 def loss_spike(run: object) -> Finding | None:
     """Training losses that jump far out of the run's own range.
 
-    5 times as far above the level around them as the 98th percentile of all steps is, by at least
-    twice that level, in at most 3 % of the steps and not in the first tenth; or the same places of
-    the epoch that stand out in every epoch by 8 deviations of all places.
+    Steps whose distance above the level around them is parted by a gap from all others', by at least
+    twice that level, at most 3 % and not in the first tenth; or places of the epoch that stand out in
+    every epoch by 8 deviations of all places and are never learnt.
     """
     look = Look.at(run)
     loss = look.column("steps", "loss")
@@ -118,9 +126,9 @@ def loss_spike(run: object) -> Finding | None:
 
 
 def gradient_spike(run: object) -> Finding | None:
-    """Gradient norms that jump 10 times above the run's usual and far out of its own tail.
+    """Gradient norms that jump 10 times above the run's usual and are parted by a gap from all others.
 
-    In at most 3 % of the steps and not in the first tenth. Worth knowing where the clip caught
+    At most 3 % of the steps and not in the first tenth. Worth knowing where the clip caught
     them; a warning where nothing did.
     """
     look = Look.at(run)
@@ -136,7 +144,7 @@ def gradient_spike(run: object) -> Finding | None:
     # Where the loss has gone to zero, so has the gradient: usual is what the run began with, too.
     usual = max(median(values), median(values[: max(at.FEW_STEPS, skip)]))
     rows = rows[values[rows] > at.SPIKE_OVER_LEVEL * usual]
-    if not rows.size or rows.size > 0.03 * values.size:
+    if not rows.size:
         return None
     top = int(rows[np.argmax(values[rows])])
     limit = look.clip_limit

@@ -36,8 +36,10 @@ def validation_gap(run: object) -> Finding | None:
     best = int(np.argmin(validation))
     since = validation.size - 1 - best
     rise = float(validation[-2:].min() - validation[best])
+    level = look.guess if look.guess is not None else abs(float(loss[0]))
     rose = (
-        since >= max(at.GAP_EPOCHS, validation.size // 5)
+        validation[-1] > at.GAP_MATTERS * level
+        and since >= max(at.GAP_EPOCHS, validation.size // 5)
         and rise > at.GAP_RISE * abs(validation[best])
         and loss[-1] < loss[best]
     )
@@ -47,7 +49,7 @@ def validation_gap(run: object) -> Finding | None:
         guess is not None
         and guess > 0
         and training < 0.1 * guess
-        and validation[-1] > max(at.GAP_WIDE * training, 0.15 * guess)
+        and validation[-2:].min() > max(at.GAP_WIDE * training, 0.15 * guess)
     )
     if not (rose or wide):
         return None
