@@ -29,7 +29,11 @@ def facts() -> dict[str, Any]:
         "micro_batch": None,
         "replicas": 1,
         "precision": "float32",
-        "loss": {"name": "SparseCategoricalCrossentropy", "from_logits": True, "label_smoothing": 0.0},
+        "loss": {
+            "name": "SparseCategoricalCrossentropy",
+            "from_logits": True,
+            "label_smoothing": 0.0,
+        },
         "last_activation": "linear",
         "classes": 10,
         "width": 10,
@@ -47,7 +51,14 @@ def facts() -> dict[str, Any]:
 
 def data(samples: int) -> dict[str, Any]:
     """Facts of images of ten classes."""
-    image = {"shape": [8, 8, 1], "dtype": "float32", "min": -1.2, "max": 2.1, "mean": 0.01, "std": 1.0}
+    image = {
+        "shape": [8, 8, 1],
+        "dtype": "float32",
+        "min": -1.2,
+        "max": 2.1,
+        "mean": 0.01,
+        "std": 1.0,
+    }
     labels = {"kind": "integer", "classes": 10, "counts": [samples // 10] * 10, "sorted": False}
     return {
         "samples": samples,

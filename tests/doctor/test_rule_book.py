@@ -36,7 +36,9 @@ def spiked(*rows: int, height: float = 40.0) -> np.ndarray:
 
 def saw_tooth() -> np.ndarray:
     """Ten classes, one after the other, in each of the epochs."""
-    within = np.tile(np.repeat([0.3, 4.0, 0.5, 5.0, 0.4, 4.5, 0.3, 5.0, 0.5, 4.0], PER // 10), EPOCHS)
+    within = np.tile(
+        np.repeat([0.3, 4.0, 0.5, 5.0, 0.4, 4.5, 0.3, 5.0, 0.5, 4.0], PER // 10), EPOCHS
+    )
     return within * noise(0.05)
 
 
@@ -86,7 +88,9 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
             "10 classes .one-hot",
         ),
         (
-            lambda: run(facts={"last_activation": "softmax", "width": 1, "loss.from_logits": False}),
+            lambda: run(
+                facts={"last_activation": "softmax", "width": 1, "loss.from_logits": False}
+            ),
             "softmax over one output",
         ),
         (lambda: run(facts={"data.labels.kind": "real"}), "labels are real numbers"),
@@ -99,16 +103,28 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
         ),
     ],
     "constant_features": [
-        (lambda: run(FLAT, facts=inputs(std=0.0, min=0, max=0, constant_features=64)), "64 of 64 features"),
+        (
+            lambda: run(FLAT, facts=inputs(std=0.0, min=0, max=0, constant_features=64)),
+            "64 of 64 features",
+        ),
         (lambda: run(facts=inputs(constant_features=60)), "60 of 64 features"),
     ],
     "labels_sorted": [
-        (lambda: run(saw_tooth(), facts={"data.labels.sorted": True}), "labels are sorted, and the .*saw-tooth"),
-        (lambda: run(saw_tooth(), facts={"data": None}), "The training loss makes the same saw-tooth"),
+        (
+            lambda: run(saw_tooth(), facts={"data.labels.sorted": True}),
+            "labels are sorted, and the .*saw-tooth",
+        ),
+        (
+            lambda: run(saw_tooth(), facts={"data": None}),
+            "The training loss makes the same saw-tooth",
+        ),
         (lambda: run(facts={"data.labels.sorted": True}), "The labels are sorted"),
     ],
     "inputs_not_normalised": [
-        (lambda: run(facts=inputs(mean=120.0, std=70.0, min=0, max=255)), "mean of 120 .* deviation of 70"),
+        (
+            lambda: run(facts=inputs(mean=120.0, std=70.0, min=0, max=255)),
+            "mean of 120 .* deviation of 70",
+        ),
         (lambda: run(facts=inputs(max=1e4)), r"to 1e\+04: large in places"),
         (lambda: run(facts=inputs(mean=1e-5, std=1e-4, min=0.0, max=1e-3)), "tiny"),
     ],
@@ -127,7 +143,13 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
             lambda: run(
                 falling(1.8, 10),
                 learning_rate=np.where(T < 40, PLANNED.max(), 1e-9),
-                facts={"schedule": {"name": "C", "config": {"total_steps": 40}, "points": [[0, 1e-3], [40, 0], [399, 0]]}},
+                facts={
+                    "schedule": {
+                        "name": "C",
+                        "config": {"total_steps": 40},
+                        "points": [[0, 1e-3], [40, 0], [399, 0]],
+                    }
+                },
             ),
             "360 steps before the end of 400. The schedule is 40 steps long, the run 400",
         ),
@@ -138,7 +160,9 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
     ],
     "weight_decay_too_high": [
         (
-            lambda: run(FLAT * 0.9, param_norm=14 * np.exp(-T / 50), facts={"optimizer.weight_decay": 30.0}),
+            lambda: run(
+                FLAT * 0.9, param_norm=14 * np.exp(-T / 50), facts={"optimizer.weight_decay": 30.0}
+            ),
             "Weight decay 30 at the rate 0.0009. takes 3% .* from 14 down to",
         ),
     ],
@@ -152,31 +176,54 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
     ],
     "not_finite": [
         (lambda: run(broken(37, 38)), "in 1 of 400 steps, first at step 37; 1 in a row"),
-        (lambda: run(broken(200, 400, rise=True)), "first at step 200; 200 in a row at most, and the run ended so"),
         (
-            lambda: run(broken(37, 38), facts={"first_bad": {"step": 37, "weight": "block3/conv2/kernel"}}),
+            lambda: run(broken(200, 400, rise=True)),
+            "first at step 200; 200 in a row at most, and the run ended so",
+        ),
+        (
+            lambda: run(
+                broken(37, 38), facts={"first_bad": {"step": 37, "weight": "block3/conv2/kernel"}}
+            ),
             "in the gradient of block3/conv2/kernel",
         ),
         (lambda: history(loss=[2.0, 1.0, np.nan]), "first in epoch 3"),
     ],
     "diverged": [
-        (lambda: run(np.concatenate([falling()[:200], np.linspace(1, 30, 200)])), "through .* up to 27"),
-        (lambda: run(np.concatenate([[2.3], 3e4 * np.abs(noise(0.5, 399))])), "went from 2.3 in the first step through .* up to"),
+        (
+            lambda: run(np.concatenate([falling()[:200], np.linspace(1, 30, 200)])),
+            "through .* up to 27",
+        ),
+        (
+            lambda: run(np.concatenate([[2.3], 3e4 * np.abs(noise(0.5, 399))])),
+            "went from 2.3 in the first step through .* up to",
+        ),
         (lambda: history(loss=[2.3, 2.0, 4.0, 9.0, 30.0]), "from 2.3 through 2 up to 30"),
         (lambda: history(loss=[1.0, 1e4, 1e9]), "from 1 to 1e.09 in 3 epochs"),
     ],
     "frozen_layers": [
         (lambda: run(facts={"frozen_weights": 8, "trainable_weights": 0}), "8 weights of 8"),
-        (lambda: run(FLAT * 0.9, facts={"frozen_weights": 12, "trainable_weights": 2}), "12 weights of 14"),
+        (
+            lambda: run(FLAT * 0.9, facts={"frozen_weights": 12, "trainable_weights": 2}),
+            "12 weights of 14",
+        ),
     ],
     "dead_layers": [
-        (lambda: run(FLAT, layers=dead(True)), "2 of 3 layer groups .conv_1, conv_2., from the first step on"),
+        (
+            lambda: run(FLAT, layers=dead(True)),
+            "2 of 3 layer groups .conv_1, conv_2., from the first step on",
+        ),
         (lambda: run(FLAT, layers=dead(False)), "2 of 3 layer groups"),
         (lambda: Run(steps={"loss": FLAT, "grad_norm": np.zeros(STEPS)}), "the whole model"),
     ],
     "vanishing_gradients": [
         (
-            lambda: run(FLAT, layers={"grad_norm/conv_1": np.full(25, 1e-9), "grad_norm/conv_2": np.full(25, 1e-6)}),
+            lambda: run(
+                FLAT,
+                layers={
+                    "grad_norm/conv_1": np.full(25, 1e-9),
+                    "grad_norm/conv_2": np.full(25, 1e-6),
+                },
+            ),
             "1e-09 in conv_1 and 0.4 in dense: a ratio of 2.5e-09",
         ),
         (
@@ -199,9 +246,15 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
         ),
     ],
     "labels_unrelated": [
-        (lambda: run(FLAT, val=np.full(8, 2.32)), "2.3.* at the end of the first epoch, the validation loss 2.32"),
         (
-            lambda: run(np.where(T < PER, GUESS, GUESS * np.exp(-(T - PER) / 150)) * noise(0.03), val=np.linspace(2.31, 4, 8)),
+            lambda: run(FLAT, val=np.full(8, 2.32)),
+            "2.3.* at the end of the first epoch, the validation loss 2.32",
+        ),
+        (
+            lambda: run(
+                np.where(T < PER, GUESS, GUESS * np.exp(-(T - PER) / 150)) * noise(0.03),
+                val=np.linspace(2.31, 4, 8),
+            ),
             "by heart",
         ),
     ],
@@ -210,29 +263,48 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
         (lambda: run(spiked(*range(70, 400, 50), height=2.6)), "7 steps|8 steps"),
     ],
     "validation_leak": [
-        (lambda: run(facts={"validation.shared": 700}), r"700 validation samples \(88% of those looked at\)"),
-        (lambda: run(falling() * noise(0.02), val=0.5 * of_epochs(falling())), "below the next epoch's training loss in 100%"),
+        (
+            lambda: run(facts={"validation.shared": 700}),
+            r"700 validation samples \(88% of those looked at\)",
+        ),
+        (
+            lambda: run(falling() * noise(0.02), val=0.5 * of_epochs(falling())),
+            "below the next epoch's training loss in 100%",
+        ),
     ],
     "duplicate_samples": [
-        (lambda: run(facts={"data.repeated": 3000}), "3,000 of 3,200 training samples .* are copies of others .94%"),
+        (
+            lambda: run(facts={"data.repeated": 3000}),
+            "3,000 of 3,200 training samples .* are copies of others .94%",
+        ),
     ],
     "validation_not_representative": [
-        (lambda: run(falling(0.05, 25) * noise(0.05), val=np.full(8, 2.6)), "never below 2.6.*guessing gives 2.303"),
+        (
+            lambda: run(falling(0.05, 25) * noise(0.05), val=np.full(8, 2.6)),
+            "never below 2.6.*guessing gives 2.303",
+        ),
     ],
     "class_collapse": [
         (
-            lambda: run(facts=IMBALANCED, epochs={"accuracy": np.full(8, 0.9), "val_accuracy": np.full(8, 0.903)}),
+            lambda: run(
+                facts=IMBALANCED,
+                epochs={"accuracy": np.full(8, 0.9), "val_accuracy": np.full(8, 0.903)},
+            ),
             "Class 0 is 90.3% of 11 classes' labels; the accuracy ended at 90.0%",
         ),
     ],
     "learning_rate_off_schedule": [
-        (lambda: run(learning_rate=np.where(T < 200, PLANNED, 1e-3)), "at 50% of 100 points, first at step 200: 0.001 taken"),
+        (
+            lambda: run(learning_rate=np.where(T < 200, PLANNED, 1e-3)),
+            "at 50% of 100 points, first at step 200: 0.001 taken",
+        ),
         (lambda: run(learning_rate=np.tile(PLANNED[:PER], EPOCHS)), "first at step"),
     ],
     "warmup_missing": [
         (
             lambda: run(
-                np.concatenate([np.linspace(2.3, 9, 20), 9 * np.exp(-np.arange(380) / 30) + 0.3]) * noise(0.03),
+                np.concatenate([np.linspace(2.3, 9, 20), 9 * np.exp(-np.arange(380) / 30) + 0.3])
+                * noise(0.03),
                 learning_rate=1e-3,
                 facts={"schedule": None},
             ),
@@ -241,7 +313,11 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
     ],
     "oscillating": [
         (
-            lambda: run((2 + np.sign(np.sin(T / 12.8))) * noise(0.03), facts={"loss.name": "Huber", "steps_per_epoch": None}, epochs={"loss": [], "val_loss": []}),
+            lambda: run(
+                (2 + np.sign(np.sin(T / 12.8))) * noise(0.03),
+                facts={"loss.name": "Huber", "steps_per_epoch": None},
+                epochs={"loss": [], "val_loss": []},
+            ),
             "rose .* times",
         ),
         (lambda: history(loss=[2, 1, 1.9, 1, 2, 0.9, 1.9, 1, 1.8]), "rose 4 times"),
@@ -249,31 +325,56 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
     "mostly_clipped": [
         (lambda: run(clipped=1, grad_norm=50.0), "acted in 100% .* median is 50, the limit 1"),
         (
-            lambda: run(clipped=1, grad_norm=5.0, facts={"optimizer": {"name": "SGD", "global_clipnorm": 1.0}}),
+            lambda: run(
+                clipped=1,
+                grad_norm=5.0,
+                facts={"optimizer": {"name": "SGD", "global_clipnorm": 1.0}},
+            ),
             "median is 5, the limit 1",
         ),
         (lambda: run(clipped=T % 5 < 3), "acted in 60%"),
     ],
     "falling_slowly": [
         (
-            lambda: run(2.31 - 0.0008 * T * noise(0.02), update_ratio=PLANNED / 4, val=np.linspace(2.3, 2, 8)),
+            lambda: run(
+                2.31 - 0.0008 * T * noise(0.02),
+                update_ratio=PLANNED / 4,
+                val=np.linspace(2.3, 2, 8),
+            ),
             "2.3.* to only 2.* way in the second half .* reached only 0.00024",
         ),
-        (lambda: run(FLAT, update_ratio=tiny_updates(), val=np.full(8, 2.3)), "reached only 9.8e-06|reached only 9.88e-06"),
+        (
+            lambda: run(FLAT, update_ratio=tiny_updates(), val=np.full(8, 2.3)),
+            "reached only 9.8e-06|reached only 9.88e-06",
+        ),
     ],
     "predicting_prior": [
-        (lambda: run(FLAT, val=np.full(8, 2.3), layers={}, param_norm=14 * np.minimum(4, 1 + T)), "ended at 2.*gives 2.303"),
+        (
+            lambda: run(FLAT, val=np.full(8, 2.3), layers={}, param_norm=14 * np.minimum(4, 1 + T)),
+            "ended at 2.*gives 2.303",
+        ),
     ],
     "loss_not_falling": [
-        (lambda: run(np.full(STEPS, 7.0) * noise(0.03), facts={"loss.name": "Huber"}, epochs=FLAT_METRIC), "7.*at the start and 6.9"),
+        (
+            lambda: run(
+                np.full(STEPS, 7.0) * noise(0.03), facts={"loss.name": "Huber"}, epochs=FLAT_METRIC
+            ),
+            "7.*at the start and 6.9",
+        ),
         (lambda: history(loss=[2.3] * 6), "was 2.3 at the start and 2.3 at its best .6 epochs"),
     ],
     "plateau": [
-        (lambda: run(falling(2.0, 30) * noise(0.02), val=np.full(8, 2.05)), "ended at 2.* gives 2.303. The model has 12,345"),
+        (
+            lambda: run(falling(2.0, 30) * noise(0.02), val=np.full(8, 2.05)),
+            "ended at 2.* gives 2.303. The model has 12,345",
+        ),
     ],
     "gradient_spike": [
         (
-            lambda: run(grad_norm=np.where(np.isin(T, (150, 333)), 90.0, 1.0) * noise(0.1), facts={"optimizer.global_clipnorm": None}),
+            lambda: run(
+                grad_norm=np.where(np.isin(T, (150, 333)), 90.0, 1.0) * noise(0.1),
+                facts={"optimizer.global_clipnorm": None},
+            ),
             r"at 2 steps \(150, 333\), to .* where .* is usual",
         ),
     ],
@@ -289,12 +390,24 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
         (lambda: run(update_ratio=0.3), "up to 0.3"),
         (lambda: run(update_ratio=1e-6), "never changed the weights by more than 1e-06"),
     ],
-    "input_bound": [(lambda: run(system={"data_wait": np.full(10, 0.8)}), "80% of the time .* 2.56e.03 samples a second")],
-    "communication_bound": [
-        (lambda: run(system={"reduce_share": np.full(10, 0.5)}, facts={"replicas": 2}), "50% of the step .* 2 replicas"),
+    "input_bound": [
+        (
+            lambda: run(system={"data_wait": np.full(10, 0.8)}),
+            "80% of the time .* 2.56e.03 samples a second",
+        )
     ],
-    "saturated_early": [(lambda: history(loss=[1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]), "0.1 by epoch 2 of 9")],
-    "still_improving": [(lambda: history(loss=[5, 4, 3, 2.5, 2.0, 1.5]), "3 to 1.5 in the last three")],
+    "communication_bound": [
+        (
+            lambda: run(system={"reduce_share": np.full(10, 0.5)}, facts={"replicas": 2}),
+            "50% of the step .* 2 replicas",
+        ),
+    ],
+    "saturated_early": [
+        (lambda: history(loss=[1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]), "0.1 by epoch 2 of 9")
+    ],
+    "still_improving": [
+        (lambda: history(loss=[5, 4, 3, 2.5, 2.0, 1.5]), "3 to 1.5 in the last three")
+    ],
 }
 
 # Rule -> healthy runs that come near.
@@ -305,19 +418,29 @@ NEAR: dict[str, list[Make]] = {
         lambda: run(facts={"loss.name": "MeanSquaredError", "loss.from_logits": False}),
     ],
     "wrong_loss": [
-        lambda: run(facts={"loss.name": "BinaryCrossentropy", "data.labels.kind": "binary", "classes": 2}),
+        lambda: run(
+            facts={"loss.name": "BinaryCrossentropy", "data.labels.kind": "binary", "classes": 2}
+        ),
         lambda: run(facts=REGRESSION),
         lambda: run(facts={"loss.name": "mse", "classes": None, "width": 1}),
         lambda: run(facts={"loss.name": "mse", "data.labels.counts": [3200] * 3, "width": 3}),
         lambda: run(facts={"loss.name": "mse", "data.labels.kind": "one-hot"}),
         lambda: run(facts={"loss.name": "BinaryCrossentropy", "data": None, "validation": None}),
     ],
-    "constant_features": [lambda: run(facts=inputs(constant_features=3)), lambda: run(facts={"data": None})],
-    "labels_sorted": [lambda: run(np.tile(falling()[:PER] * noise(0.3, PER), EPOCHS)), lambda: run(falling() * noise(0.6))],
+    "constant_features": [
+        lambda: run(facts=inputs(constant_features=3)),
+        lambda: run(facts={"data": None}),
+    ],
+    "labels_sorted": [
+        lambda: run(np.tile(falling()[:PER] * noise(0.3, PER), EPOCHS)),
+        lambda: run(falling() * noise(0.6)),
+    ],
     "inputs_not_normalised": [
         lambda: run(facts=inputs(mean=0.13, std=0.3, min=0, max=1)),
         lambda: run(facts=inputs(mean=120.0, std=70.0) | {"layers": {"Rescaling": 1, "Dense": 2}}),
-        lambda: run(facts=inputs(mean=30.0, std=19.0, dtype="int32") | {"layers": {"Embedding": 1}}),
+        lambda: run(
+            facts=inputs(mean=30.0, std=19.0, dtype="int32") | {"layers": {"Embedding": 1}}
+        ),
         lambda: run(facts=inputs(min=-14.0, max=22.0)),
     ],
     "float16_without_scale": [
@@ -328,7 +451,10 @@ NEAR: dict[str, list[Make]] = {
         lambda: run(loss_scale=2**15, overflow=(T < 20) | (T % 100 == 99)),
         lambda: run(overflow=T == 7),
     ],
-    "dropout_too_high": [lambda: run(FLAT * 0.9, facts={"dropout": 0.5}), lambda: run(facts={"dropout": 0.8})],
+    "dropout_too_high": [
+        lambda: run(FLAT * 0.9, facts={"dropout": 0.5}),
+        lambda: run(facts={"dropout": 0.8}),
+    ],
     "schedule_too_short": [
         lambda: run(learning_rate=1e-3 * (1 + np.cos(np.pi * T / STEPS)) / 2),
         lambda: run(learning_rate=1e-3 * 0.1 ** (T // 100)),
@@ -356,7 +482,9 @@ NEAR: dict[str, list[Make]] = {
     "diverged": [
         lambda: run(falling() * noise(0.6)),
         lambda: run(falling() - 5),
-        lambda: run(1 + 0.5 * np.sin(T / 20) * noise(0.1), facts={"loss.name": "Huber"}, epochs=FLAT_METRIC),
+        lambda: run(
+            1 + 0.5 * np.sin(T / 20) * noise(0.1), facts={"loss.name": "Huber"}, epochs=FLAT_METRIC
+        ),
         lambda: run(np.abs(noise(3.0)), facts={"loss.name": "mse"}),
         lambda: history(loss=[2.0, 1.0, 1.4]),
     ],
@@ -384,7 +512,9 @@ NEAR: dict[str, list[Make]] = {
     "loss_spike": [
         lambda: run(np.abs(noise(3.0)) ** 2 * falling(), facts={"loss.name": "mse"}),
         lambda: run(spiked(3, 9)),
-        lambda: run(np.random.default_rng(4).exponential(1.0, STEPS) * falling(), facts={"loss.name": "mse"}),
+        lambda: run(
+            np.random.default_rng(4).exponential(1.0, STEPS) * falling(), facts={"loss.name": "mse"}
+        ),
     ],
     "validation_leak": [
         lambda: run(val=0.5 * of_epochs(falling()), facts={"dropout": 0.3}),
@@ -393,7 +523,10 @@ NEAR: dict[str, list[Make]] = {
         lambda: run(val=of_epochs(falling()) * 0.97),
         lambda: run(facts={"validation.shared": 2}),
     ],
-    "duplicate_samples": [lambda: run(facts={"data.repeated": 20}), lambda: run(facts={"data.samples": None})],
+    "duplicate_samples": [
+        lambda: run(facts={"data.repeated": 20}),
+        lambda: run(facts={"data.samples": None}),
+    ],
     "validation_not_representative": [
         lambda: run(LOW, val=WORSE),
         lambda: run(FLAT, val=np.full(8, 2.3)),
@@ -406,7 +539,9 @@ NEAR: dict[str, list[Make]] = {
     ],
     "learning_rate_off_schedule": [
         lambda: run(learning_rate=np.concatenate([[0.0, 0.0, 0.0], PLANNED[:-3]]), overflow=T < 3),
-        lambda: run(learning_rate=np.where(T < 300, PLANNED, 1e-3), facts={"average": {"name": "SWA"}}),
+        lambda: run(
+            learning_rate=np.where(T < 300, PLANNED, 1e-3), facts={"average": {"name": "SWA"}}
+        ),
         lambda: run(learning_rate=1e-3, facts={"schedule": None}),
         lambda: run(learning_rate=np.concatenate([PLANNED[1:], PLANNED[-1:]])),
     ],
@@ -416,7 +551,11 @@ NEAR: dict[str, list[Make]] = {
     ],
     "oscillating": [
         lambda: run(falling() * noise(0.5)),
-        lambda: run((1 + np.tile(np.linspace(1, 0, 100), 4)) * noise(0.02), learning_rate=np.tile(np.linspace(1e-3, 1e-6, 100), 4), facts={"schedule": None}),
+        lambda: run(
+            (1 + np.tile(np.linspace(1, 0, 100), 4)) * noise(0.02),
+            learning_rate=np.tile(np.linspace(1e-3, 1e-6, 100), 4),
+            facts={"schedule": None},
+        ),
         lambda: history(loss=[3, 2, 1.6, 1.65, 1.4, 1.42, 1.3, 1.31, 1.2]),
     ],
     "mostly_clipped": [lambda: run(clipped=T < 190), lambda: run(clipped=T % 3 == 0)],
@@ -446,7 +585,10 @@ NEAR: dict[str, list[Make]] = {
         lambda: run(np.linspace(2, 2.2, STEPS), val=WORSE),
         lambda: run(LOW, val=[0.5, 0.1, 0.02, 0.02, 0.022, 0.024, 0.026, 0.028]),
     ],
-    "noisy_validation": [lambda: run(facts={"validation.samples": 60}), lambda: run(val=[2, 1, 0.8, 0.6, 0.58, 0.6, 0.57, 0.58])],
+    "noisy_validation": [
+        lambda: run(facts={"validation.samples": 60}),
+        lambda: run(val=[2, 1, 0.8, 0.6, 0.58, 0.6, 0.57, 0.58]),
+    ],
     "update_ratio": [lambda: run(update_ratio=0.05), lambda: run(update_ratio=1e-4)],
     "input_bound": [
         lambda: run(system={"data_wait": np.array([1.0] + [0.1] * 9)}),
@@ -460,7 +602,9 @@ NEAR: dict[str, list[Make]] = {
     ],
     "still_improving": [
         lambda: history(loss=[5, 4, 3, 2.5, 2.49, 2.48]),
-        lambda: Run(epochs={"loss": np.array([5, 4, 3, 2.5, 2, 1.5])}, state={"status": "preempted"}),
+        lambda: Run(
+            epochs={"loss": np.array([5, 4, 3, 2.5, 2, 1.5])}, state={"status": "preempted"}
+        ),
     ],
 }
 BY_NAME = {rule.__name__: rule for rule in RULES}
@@ -478,7 +622,9 @@ def test_every_rule_has_its_cases() -> None:
     assert len(BY_NAME) == len(RULES) >= 24
 
 
-@pytest.mark.parametrize(("rule", "make", "said"), FIRED, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("rule", "make", "said"), FIRED, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_rule_fires_with_its_numbers(rule: str, make: Make, said: str) -> None:
     finding = asked(rule, make())
     assert finding is not None
@@ -488,7 +634,9 @@ def test_a_rule_fires_with_its_numbers(rule: str, make: Make, said: str) -> None
     assert finding.advice
 
 
-@pytest.mark.parametrize(("rule", "make"), SILENT, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("rule", "make"), SILENT, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_rule_is_silent_beside_its_fault(rule: str, make: Make) -> None:
     assert asked(rule, make()) is None
 
@@ -497,7 +645,9 @@ def test_nothing_is_said_of_the_healthy_run() -> None:
     assert diagnose(run()) == []
 
 
-@pytest.mark.parametrize("missing", ["facts", "layers", "system", "state", "recipe", "epochs", "steps"])
+@pytest.mark.parametrize(
+    "missing", ["facts", "layers", "system", "state", "recipe", "epochs", "steps"]
+)
 def test_nothing_is_said_of_the_healthy_run_without_a_part(missing: str) -> None:
     made = run()
     object.__setattr__(made, missing, None if missing == "recipe" else {})
@@ -518,10 +668,17 @@ def test_nothing_above_info_is_said_of_the_healthy_run_while_it_runs(steps: int)
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("scale", [0.01, 0.2, 0.6])
 @pytest.mark.parametrize("shift", [0.0, -5.0, 100.0])
-def test_a_regression_of_any_scale_and_sign_is_left_alone(seed: int, scale: float, shift: float) -> None:
+def test_a_regression_of_any_scale_and_sign_is_left_alone(
+    seed: int, scale: float, shift: float
+) -> None:
     loss = (falling(0.3) + scale * (noise(1.0, seed=seed) - 1)) * 50 + shift
     told = {"loss.name": "MeanSquaredError", "data.labels.kind": "real", "classes": None}
-    made = run(loss, val=of_epochs(loss) + 1, facts=told | {"data.labels.std": None, "data.labels.mean": None}, epochs={"accuracy": [], "val_accuracy": []})
+    made = run(
+        loss,
+        val=of_epochs(loss) + 1,
+        facts=told | {"data.labels.std": None, "data.labels.mean": None},
+        epochs={"accuracy": [], "val_accuracy": []},
+    )
     assert [f for f in diagnose(made) if f.severity != "info"] == []
 
 
@@ -530,13 +687,23 @@ class TestAdvice:
 
     def test_the_next_command_is_of_the_runs_own_recipe_and_rate(self) -> None:
         loss = falling(2.0, 20) * noise(0.03)
-        made = run(loss, update_ratio=np.where(T < 40, 0.5, 0.01), recipe=self.RECIPE, learning_rate=4e-3)
+        made = run(
+            loss, update_ratio=np.where(T < 40, 0.5, 0.01), recipe=self.RECIPE, learning_rate=4e-3
+        )
         finding = asked("learning_rate_too_high", made)
         assert finding is not None
-        assert "`tfrecipes train --recipe mine --set schedule.peak_learning_rate=0.0004`" in finding.advice
+        assert (
+            "`tfrecipes train --recipe mine --set schedule.peak_learning_rate=0.0004`"
+            in finding.advice
+        )
 
     def test_a_run_folders_recipe_is_named_and_quoted(self, tmp_path) -> None:  # type: ignore[no-untyped-def]
-        made = run(np.full(STEPS, 7.0), facts={"loss.name": "Huber"}, epochs=FLAT_METRIC, recipe=self.RECIPE)
+        made = run(
+            np.full(STEPS, 7.0),
+            facts={"loss.name": "Huber"},
+            epochs=FLAT_METRIC,
+            recipe=self.RECIPE,
+        )
         object.__setattr__(made, "path", tmp_path / "my runs" / "one")
         finding = asked("loss_not_falling", made)
         assert finding is not None
@@ -558,7 +725,12 @@ class TestAdvice:
         assert "`weight_decay=0.15`" in finding.advice
 
     def test_a_loss_that_does_not_fall_gets_a_tenth_of_the_rate(self) -> None:
-        made = run(np.full(STEPS, 7.0) * noise(0.03), facts={"loss.name": "Huber"}, epochs=FLAT_METRIC, learning_rate=0.1)
+        made = run(
+            np.full(STEPS, 7.0) * noise(0.03),
+            facts={"loss.name": "Huber"},
+            epochs=FLAT_METRIC,
+            learning_rate=0.1,
+        )
         finding = asked("loss_not_falling", made)
         assert finding is not None
         assert "10 times: give the optimizer `learning_rate=0.01`" in finding.advice

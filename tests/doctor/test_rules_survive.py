@@ -13,10 +13,7 @@ from tfrecipes.doctor.rules import RULES, SEVERITIES, Finding
 from tfrecipes.doctor.rules.look import Look
 from tfrecipes.runs.folder import Run
 
-COLUMNS = (
-    "step learning_rate loss grad_norm param_norm update_norm update_ratio grad_param_ratio "
-    "clipped overflow loss_scale samples"
-).split()
+COLUMNS = ["step", "learning_rate", "loss", "grad_norm", "param_norm", "update_norm", "update_ratio", "grad_param_ratio", "clipped", "overflow", "loss_scale", "samples"]
 HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "update_ratio")
 SYSTEM = ("step", "seconds", "samples_per_second", "data_wait", "reduce_share")
 ODD = [math.nan, math.inf, -math.inf, 0.0, 1e300, -1e300, 1e-300, 1.0]
@@ -35,7 +32,9 @@ def columns(draw: Any, names: tuple[str, ...] | list[str]) -> dict[str, np.ndarr
     table = {}
     for name in draw(st.lists(st.sampled_from(list(names)), unique=True)):
         count = draw(lengths) if draw(st.booleans()) and draw(st.booleans()) else length
-        values = draw(numbers) + rng.standard_normal(count) * draw(st.sampled_from([0, 1e-9, 1, 1e6]))
+        values = draw(numbers) + rng.standard_normal(count) * draw(
+            st.sampled_from([0, 1e-9, 1, 1e6])
+        )
         if name == "step" and draw(st.booleans()):
             values = np.arange(count, dtype=float)
         holes = rng.random(count) < draw(st.sampled_from([0, 0.1, 1]))
@@ -44,16 +43,23 @@ def columns(draw: Any, names: tuple[str, ...] | list[str]) -> dict[str, np.ndarr
 
 
 words = st.sampled_from(
-    ["AdamW", "SGD", "SWA", "softmax", "relu", "linear", "float16", "integer", "one-hot", "real", "x"]
+    [
+        "AdamW",
+        "SGD",
+        "SWA",
+        "softmax",
+        "relu",
+        "linear",
+        "float16",
+        "integer",
+        "one-hot",
+        "real",
+        "x",
+    ]
     + ["SparseCategoricalCrossentropy", "BinaryCrossentropy", "MeanSquaredError", "running", ""]
 )
 leaves = st.one_of(st.none(), st.booleans(), st.integers(-3, 100_000), numbers, words)
-KEYS = (
-    "optimizer name weight_decay global_clipnorm schedule config points total_steps steps_per_epoch epochs "
-    "batch_size micro_batch replicas precision loss from_logits label_smoothing last_activation classes layers "
-    "dropout parameters trainable_weights frozen_weights groups average data validation samples inputs labels "
-    "repeated shared kind counts sorted mean std min max shape constant_features first_bad weight"
-).split()
+KEYS = ["optimizer", "name", "weight_decay", "global_clipnorm", "schedule", "config", "points", "total_steps", "steps_per_epoch", "epochs", "batch_size", "micro_batch", "replicas", "precision", "loss", "from_logits", "label_smoothing", "last_activation", "classes", "layers", "dropout", "parameters", "trainable_weights", "frozen_weights", "groups", "average", "data", "validation", "samples", "inputs", "labels", "repeated", "shared", "kind", "counts", "sorted", "mean", "std", "min", "max", "shape", "constant_features", "first_bad", "weight"]
 facts = st.recursive(
     leaves,
     lambda inner: st.one_of(
@@ -67,7 +73,11 @@ def real_facts(draw: Any) -> dict[str, Any]:
     """Facts of the right shape, with one part replaced by anything."""
     told: dict[str, Any] = {
         "optimizer": {"name": "AdamW", "weight_decay": 0.05, "global_clipnorm": 1.0},
-        "schedule": {"name": "WarmupCosine", "config": {"total_steps": 100}, "points": [[0, 0], [9, 1]]},
+        "schedule": {
+            "name": "WarmupCosine",
+            "config": {"total_steps": 100},
+            "points": [[0, 0], [9, 1]],
+        },
         "total_steps": 150,
         "steps_per_epoch": draw(st.sampled_from([1, 10, 30])),
         "batch_size": 32,
@@ -102,7 +112,9 @@ def runs(draw: Any) -> Run:
     recipe = draw(
         st.one_of(
             st.none(),
-            st.just({"name": "mine", "schedule": {"peak_learning_rate": 1e-3}, "train": {"epochs": 3}}),
+            st.just(
+                {"name": "mine", "schedule": {"peak_learning_rate": 1e-3}, "train": {"epochs": 3}}
+            ),
             facts.filter(lambda value: isinstance(value, dict)),
         )
     )
@@ -112,12 +124,16 @@ def runs(draw: Any) -> Run:
         recipe=recipe,  # type: ignore[arg-type]
         facts=real_facts(draw) if draw(st.booleans()) else draw(facts),  # type: ignore[arg-type]
         system=draw(columns(SYSTEM)),
-        layers=draw(columns(["step", "grad_norm/a", "grad_norm/b", "grad_norm/c", "update_ratio/a"])),
+        layers=draw(
+            columns(["step", "grad_norm/a", "grad_norm/b", "grad_norm/c", "update_ratio/a"])
+        ),
         state={"status": draw(st.sampled_from(["running", "finished", "stopped", None]))},
     )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
 @given(runs())
 def test_no_rule_raises_and_each_speaks_plainly(run: Run) -> None:
     look = Look.at(run)
@@ -151,7 +167,9 @@ def test_any_history_is_read(loss: list, validation: list, odd: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["facts", "system", "layers", "state", "recipe", "epochs"])
-@pytest.mark.parametrize("value", [None, "text", 3, [1], {"loss": "text"}, {"loss": [None]}, {1: 2}])
+@pytest.mark.parametrize(
+    "value", [None, "text", 3, [1], {"loss": "text"}, {"loss": [None]}, {1: 2}]
+)
 def test_what_is_no_table_counts_as_absent(name: str, value: object) -> None:
     run = Run(steps={"loss": np.linspace(2, 0.5, 200)})
     object.__setattr__(run, name, value)
