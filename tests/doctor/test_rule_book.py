@@ -1,6 +1,7 @@
 """Each rule fires on a run that has its fault, with the numbers, and is silent beside it."""
 
 import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
     "wrong_loss": [
         (
             lambda: run(facts={"loss.name": "mean_squared_error", "classes": None, "width": 10}),
-            "one a sample, for 10 outputs, and the loss is mean_squared_error",
+            "1 a sample, for 10 outputs, and the loss is mean_squared_error",
         ),
         (
             lambda: run(facts={"loss.name": "BinaryCrossentropy", "data.labels.kind": "one-hot"}),
@@ -224,7 +225,7 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
                     "grad_norm/conv_2": np.full(25, 1e-6),
                 },
             ),
-            "1e-09 in conv_1 and 0.4 in dense: a ratio of 2.5e-09",
+            r"1e-09 in the first layers \(conv_1\) and 0.4 in dense: a ratio of 2.5e-09",
         ),
         (
             lambda: Run(steps={"loss": FLAT, "grad_norm": np.where(T < 100, 1.0, 1e-7)}),
@@ -683,7 +684,10 @@ def test_a_regression_of_any_scale_and_sign_is_left_alone(
 
 
 class TestAdvice:
-    RECIPE = {"name": "mine", "schedule": {"name": "warmup_cosine", "peak_learning_rate": 4e-3}}
+    RECIPE: ClassVar = {
+        "name": "mine",
+        "schedule": {"name": "warmup_cosine", "peak_learning_rate": 4e-3},
+    }
 
     def test_the_next_command_is_of_the_runs_own_recipe_and_rate(self) -> None:
         loss = falling(2.0, 20) * noise(0.03)

@@ -241,7 +241,7 @@ def learning_rate_too_high(run: object) -> Finding | None:
 
     |dw| / |w| above .15 at its height, or weights 3 times their first norm; the loss rose above its
     start on the way, or ends above half of what guessing gives. Above .7 of it, ratios of .06 (.025 all
-    along) and twice the norm are enough.
+    along) and 2.5 times the norm are enough.
     """
     look = Look.at(run)
     trend = look.trend

@@ -97,7 +97,7 @@ def dead_layers(run: object) -> Finding | None:
 
 
 def vanishing_gradients(run: object) -> Finding | None:
-    """First layers whose gradient is a thousandth of the last layers' and below 1e-4, all run long.
+    """A first third of the layers whose gradient is a thousandth of a later layer's and below 1e-4.
 
     Without layers.csv: a gradient norm below 1e-4 of its first value while the loss is poor.
     """
@@ -111,15 +111,14 @@ def vanishing_gradients(run: object) -> Finding | None:
     norms = [(name, values) for name, values in _groups(look) if (values > 1e-12).any()]
     if len(norms) >= 3:
         typical = [median(values[: max(4, values.size // 2)]) for _, values in norms]
-        low, high = int(np.argmin(typical)), int(np.argmax(typical))
-        if typical[high] <= 0 or low >= high:
-            return None
-        ratio = typical[low] / typical[high]
-        if ratio >= at.VANISHED or typical[low] >= at.VANISHED_NORM:
+        first = max(1, len(typical) // 3)
+        early, high = float(np.median(typical[:first])), int(np.argmax(typical))
+        ratio = early / typical[high] if typical[high] > 0 else 1.0
+        if high < first or ratio >= at.VANISHED or early >= at.VANISHED_NORM:
             return None
         seen = (
-            f"The median gradient norm is {short(typical[low])} in {norms[low][0]} and {short(typical[high])} in "
-            f"{norms[high][0]}: a ratio of {short(ratio)}."
+            f"The median gradient norm is {short(early)} in the first layers ({_listed([n for n, _ in norms[:first]])}) "
+            f"and {short(typical[high])} in {norms[high][0]}: a ratio of {short(ratio)}."
         )
     else:
         norm = finite(look.step("grad_norm"))
@@ -240,6 +239,6 @@ def gradients_alive(look: Look) -> bool:
     if norm.size < at.FEW_STEPS:
         return False
     early = medians(norm[: max(at.FEW_STEPS, norm.size // 10)], 3)
-    sane = look.ratio is not None and at.RATIO_LOW / 10 < look.ratio < at.RATIO_HIGH_POOR
+    sane = look.ratio is not None and at.RATIO_LOW < look.ratio < at.RATIO_HIGH_POOR
     grew = look.growth is None or look.growth < at.WEIGHTS_GREW_POOR
     return bool(sane and grew and -highest(-early) > 1e-6)

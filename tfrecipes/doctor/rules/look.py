@@ -153,15 +153,22 @@ class Look(Tables):
         return self.fact(which, "labels", key)
 
     @property
-    def one_label_a_sample(self) -> bool:
-        """Whether the labels that were counted are one for each sample looked at."""
+    def embeds(self) -> bool:
+        """Whether a layer takes whole numbers for indices."""
+        return any("Embedding" in str(name) for name in mapping(self.fact("layers")))
+
+    @property
+    def labels_a_sample(self) -> float | None:
+        """How many labels were counted for each sample looked at: 1, or the places of a sequence."""
         which = "data" if self.fact("data", "labels") else "validation"
         looked = self.fact_number(which, "looked_at") or self.fact_number(which, "samples")
         counts = self.label("counts")
         try:
-            return isinstance(counts, list | tuple) and sum(counts) == looked
+            return (
+                float(sum(counts) / looked) if looked and isinstance(counts, list | tuple) else None
+            )
         except TypeError:
-            return False
+            return None
 
     @cached_property
     def label_shares(self) -> Array:

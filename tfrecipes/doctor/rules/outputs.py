@@ -6,6 +6,7 @@ from tfrecipes.doctor.rules import thresholds as at
 from tfrecipes.doctor.rules.divergence import has_diverged
 from tfrecipes.doctor.rules.finding import Finding, Severity
 from tfrecipes.doctor.rules.look import Look
+from tfrecipes.doctor.rules.progress import plateau
 from tfrecipes.doctor.rules.remedies import advise, check_data, lower_rate
 from tfrecipes.doctor.rules.robust import finite, median, short
 
@@ -79,11 +80,12 @@ Misfit = tuple[Severity, str, str, str]
 
 def _misfit_of_classes(look: Look) -> Misfit | None:
     loss, kind, name = look.loss_name, look.label("kind"), look.fact("loss", "name")
-    width = look.fact_number("classes") or look.fact_number("width") or 0
-    if loss in _SQUARES and kind == "integer" and width > 2 and look.one_label_a_sample:
+    width = look.fact_number("width") or look.fact_number("classes") or 0
+    each = look.labels_a_sample
+    if loss in _SQUARES and kind == "integer" and width > 2 and each is not None and each != width:
         return (
             "warning",
-            f"The labels are whole numbers, one a sample, for {int(width)} outputs, and the loss is {name}.",
+            f"The labels are whole numbers, {each:g} a sample, for {int(width)} outputs, and the loss is {name}.",
             "The squared or absolute error takes the classes' numbers for quantities, and spreads each over all outputs.",
             "Compile with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`; for a quantity, give the "
             "last layer one output.",
@@ -213,6 +215,8 @@ def predicting_prior(run: object) -> Finding | None:
     shares = look.label_shares
     if shares.size and guess < 0.5 * np.log(shares.size):
         return None  # one class dominates: guessing is most of what there is
+    if _too_small(look) and plateau(look) is not None:
+        return None  # which says so
     cause, advice = _why_guessing(look)
     return Finding(
         "predicting_prior",
@@ -221,6 +225,11 @@ def predicting_prior(run: object) -> Finding | None:
         cause,
         advice,
     )
+
+
+def _too_small(look: Look) -> bool:
+    parameters, classes = look.fact_number("parameters"), look.classes
+    return bool(parameters and classes and parameters < at.PARAMETERS_A_CLASS * classes)
 
 
 def _why_guessing(look: Look) -> tuple[str, str]:
@@ -237,6 +246,12 @@ def _why_guessing(look: Look) -> tuple[str, str]:
             advise(
                 architecture="Initialise at random, use activations that leak, and look for `stop_gradient`."
             ),
+        )
+    if _too_small(look):
+        parameters = look.fact_number("parameters") or 0
+        return (
+            f"The model is too small for the task (capacity): {parameters:,.0f} parameters for {look.classes} classes.",
+            advise(architecture="Take a larger model: twice as wide first, then deeper."),
         )
     return (
         "The outputs do not depend on the inputs: the labels do not belong to them, the inputs arrive empty, or no "

@@ -123,7 +123,7 @@ def falling_slowly(run: object) -> Finding | None:
     """A loss that falls the whole run long, hardly slower at the end, and is still high there.
 
     15 % or more of the fall come in the second half of the summed learning rate (a third where only
-    epochs are known), updates never exceeded 7e-4 of the weights, and the loss ends above a fifth of
+    epochs are known), updates never exceeded 9e-4 of the weights, and the loss ends above a fifth of
     what guessing gives. Updates below 1e-4 and a loss above half of it are enough. Silent for a loss that
     began below guessing, as in fine-tuning; worth knowing where guessing is not known.
     """
@@ -186,9 +186,9 @@ def _more_epochs(look: Look) -> int:
 def plateau(run: object) -> Finding | None:
     """A run that ends not far below guessing, although its steps were of a good size.
 
-    Training and validation above .7, the worse of them above .8 of what guessing gives, less
-    than half of the fall in the second half of the summed learning rate, updates above 7e-4 of the
-    weights at their height.
+    Training and validation above .7, the worse of them above .82 of what guessing gives after 5 epochs
+    or more, less than half of the fall in the second half of the summed learning rate, updates above
+    9e-4 of the weights at their height, and no fall any more where the rate has not decayed.
     """
     look = Look.at(run)
     trend, level = look.trend, look.guess
@@ -202,7 +202,7 @@ def plateau(run: object) -> Finding | None:
     best = float(validation.min()) if validation.size else trend.end
     if min(trend.end, best) < at.STUCK * level or worse < at.STUCK_WORSE * level:
         return None
-    if share is not None and share > at.STUCK_LATE:
+    if (share is not None and share > at.STUCK_LATE) or _still_falls(look, trend, level):
         return None
     apart = validation.size > 0 and trend.end < 0.93 * float(validation[-1])
     parameters = look.fact_number("parameters")
@@ -221,6 +221,16 @@ def plateau(run: object) -> Finding | None:
             architecture="Take a larger model: twice as wide first, then deeper.",
         ),
     )
+
+
+def _still_falls(look: Look, trend: Trend, level: float) -> bool:
+    """Whether the run was too short to call its end a plateau."""
+    if look.epoch("loss").size < at.STUCK_EPOCHS:
+        return True
+    rates = finite(look.step("learning_rate"))
+    decayed = rates.size > 0 and rates[-1] < 0.5 * rates.max()
+    fall = float(trend.points[-4] - trend.end) if trend.points.size >= 4 else 0.0
+    return not decayed and fall > at.STUCK_FLAT * (level - trend.end)
 
 
 def still_improving(run: object) -> Finding | None:

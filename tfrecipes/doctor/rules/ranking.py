@@ -98,9 +98,8 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "duplicate_samples",
         "validation_gap",
         "noisy_validation",
-        "saturated_early",
     ),
-    "duplicate_samples": ("validation_gap", "validation_not_representative", "saturated_early"),
+    "duplicate_samples": ("validation_gap", "validation_not_representative"),
     "validation_not_representative": (
         "validation_gap",
         "noisy_validation",
@@ -120,6 +119,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "learning_rate_too_high",
         "warmup_missing",
         "dead_layers",
+        "vanishing_gradients",
     ),
     "diverged": (
         "oscillating",
@@ -208,6 +208,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "labels_unrelated",
     ),
     "batch_norm_tiny": (
+        "plateau",
         "noisy_validation",
         "validation_gap",
         "validation_not_representative",

@@ -69,7 +69,7 @@ def _bad_places(look: Look, loss: np.ndarray) -> np.ndarray:
     late = np.median(table[epochs // 2 :], 0)
     # Hard samples are learnt with the others, late; a bad batch is never learnt.
     never = late > 0.7 * look.trend.start if look.trend is not None else late < 0
-    bad = (excess > at.BAD_PLACE * spread) & (excess > 0.5 * abs(np.median(late))) & never
+    bad = (excess > at.BAD_PLACE * spread) & (excess > 0.15 * abs(np.median(late))) & never
     if not 0 < bad.sum() <= max(1, 0.05 * per):
         return none
     return np.flatnonzero(np.tile(bad, epochs))
@@ -126,7 +126,7 @@ def loss_spike(run: object) -> Finding | None:
 
 
 def gradient_spike(run: object) -> Finding | None:
-    """Gradient norms that jump 10 times above the run's usual and are parted by a gap from all others.
+    """Gradient norms that jump 5 times above the run's usual and are parted by a gap from all others.
 
     At most 3 % of the steps and not in the first tenth. Worth knowing where the clip caught
     them; a warning where nothing did.
@@ -142,7 +142,7 @@ def gradient_spike(run: object) -> Finding | None:
     skip = values.size // 10
     rows = _outliers(values.copy(), skip)
     # Where the loss has gone to zero, so has the gradient: usual is what the run began with, too.
-    usual = max(median(values), median(values[: max(at.FEW_STEPS, skip)]))
+    usual = max(median(values), 0.5 * median(values[: max(at.FEW_STEPS, skip)]))
     rows = rows[values[rows] > at.SPIKE_OVER_LEVEL * usual]
     if not rows.size:
         return None

@@ -28,7 +28,7 @@ RATIO_HIGH = 0.15
 RATIO_HIGH_POOR = (
     0.06  # where the loss ends above .7 of guessing; measured at 10 times the best rate: .045
 )
-WEIGHTS_GREW_POOR = 2.0
+WEIGHTS_GREW_POOR = 2.5
 RATIO_SUSTAINED = 0.025  # the median while the rate is above half its peak
 WEIGHTS_GREW = 3.0  # measured: healthy 1.0 to 1.9 times; at 30 to 1,000 times the best rate 3 to 36
 BEGAN_SMALL = 0.02  # of their largest norm: weights that begin at zero grow without a fault
@@ -47,7 +47,7 @@ RATIO_OF_NOTHING = 1e-6  # update_ratio, loss_not_falling: a thousandth of Karpa
 # falling_slowly: the share of the whole fall that comes in the second half of the summed rate.
 LATE_FALL = 0.15
 RATIO_TINY = 1e-4  # a tenth of Karpathy's 1e-3 at its height
-RATIO_LOW = 7e-4  # at its height; measured: 3e-4 at a thirtieth of the best rate, 2e-3 at a tenth
+RATIO_LOW = 9e-4  # at its height; measured: 3e-4 at a thirtieth of the best rate, 2e-3 at a tenth
 
 # warmup_missing
 HIGH_AT_ONCE = 0.5  # of the peak rate, within the first hundredth of the run
@@ -58,7 +58,7 @@ EARLY = 0.1  # of the run
 SPIKES_MOST = 0.03  # of the steps: more are no outliers
 GAP_OF_MANY = 2.5
 GAP_OF_ONE = 5.0
-SPIKE_OVER_LEVEL = 10.0  # a gradient norm over its median
+SPIKE_OVER_LEVEL = 5.0  # a gradient norm over its median, where a gap parts it from all others
 BAD_PLACE = 8.0  # deviations of an epoch's places, for one that is bad in every epoch
 
 # mostly_clipped. Tuning playbook: more than half of the updates is extremely aggressive. Under Adam it
@@ -101,6 +101,8 @@ DECAY_LARGE = 0.5  # Loshchilov & Hutter 2019 use up to .1 at rates of 1e-3
 # predicting_prior: within this share of the loss of guessing.
 NEAR_GUESS = 0.04
 
+PARAMETERS_A_CLASS = 20  # fewer cannot hold what tells a class from the others: a linear net on 20 features has as many
+
 # class_collapse
 COLLAPSE = 0.02  # accuracy from the majority's share
 IMBALANCED = 3.0  # the majority's share times K
@@ -141,7 +143,11 @@ ORDER_SWING = 0.015
 # plateau: shares of the loss of guessing. Measured: healthy runs end at 0 to .7 of it (characters highest),
 # nets one channel wide at .83 to .95, three labels in five at random at .74 (validation .9).
 STUCK = 0.7
-STUCK_WORSE = 0.8
+STUCK_WORSE = 0.82
+STUCK_EPOCHS = 5
+STUCK_FLAT = (
+    0.07  # of what it is below guessing, in the last three tenths at a rate that has not decayed
+)
 STUCK_LATE = 0.5
 
 # length
