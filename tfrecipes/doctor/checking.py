@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfrecipes.doctor import data_checks, label_checks
+from tfrecipes.doctor import data_checks, label_checks, output_checks
 from tfrecipes.doctor.label_checks import Output
 from tfrecipes.doctor.ranking import ranked
 from tfrecipes.doctor.rules import Finding
@@ -106,18 +106,26 @@ class _Check:
         if "input_shape" in wrong:
             self.skipped.append("the model: the data do not fit it")
         else:
-            if "labels" in wrong:
+            no_loss = bool(wrong & {"label_shape", "label_range"})
+            if no_loss:
                 self.skipped.append("what depends on the loss: the labels do not fit it")
             trial = Trial(
                 self.model,
                 self.training,
+                self.validation,
                 self.outputs,
-                None if "labels" in wrong else self.loss,
+                None if no_loss else self.loss,
                 self.loss_weights,
                 self.own_step,
                 self.ends_at,
+                is_doomed=bool(wrong & {"constant_features", "one_class"}),
             )
-            found += trial.findings()
+            said = {finding.rule for finding in found}
+            found += [
+                finding
+                for finding in trial.findings()
+                if finding.rule != "validation_not_representative" or finding.rule not in said
+            ]
             self.skipped += trial.skipped
             far = trial.far
         for name, problem in data_checks.ranges(self.training):
@@ -187,6 +195,7 @@ class _Check:
                 label_checks.order(self.training, output, "data"),
                 label_checks.scale(output, "data"),
                 label_checks.too_wide(output, "data"),
+                output_checks.sigmoids_for_classes(output),
             )
         yield from _there(label_checks.unshuffled(self.training, "data"))
         if self.validation is not None:

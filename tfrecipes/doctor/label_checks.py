@@ -20,15 +20,11 @@ LARGE_TARGET = 50.0
 TINY_TARGET = 1e-3
 _ENOUGH = 32
 
-_RULES = {
-    "arrays": "input_shape",
-    "input_shape": "input_shape",
-    "labels": "labels",
-    "sample_weight": "sample_weight",
-}
 _CAUSES = {
     "input_shape": "The data are not what the model was made for.",
-    "labels": "Labels, last layer and loss do not belong together: the loss would be NaN, "
+    "label_shape": "Labels, last layer and loss do not belong together: Keras broadcasts or refuses such "
+    "shapes, and the loss would be computed from the wrong numbers.",
+    "label_range": "Labels, last layer and loss do not belong together: the loss would be NaN, "
     "or be computed from the wrong numbers.",
     "sample_weight": "The weights multiply the loss of each sample.",
 }
@@ -104,8 +100,14 @@ def refusals(
             if "finite" in str(error):
                 continue
             seen.add(look)
-            rule = _RULES[look]
-            yield refused(str(error), rule)
+            yield refused(str(error), _rule(look, str(error)))
+
+
+def _rule(look: str, sentence: str) -> str:
+    if look == "labels":
+        rule = sentence.partition("Received: ")[0]
+        return "label_shape" if "shape" in rule or "one-hot for" in rule else "label_range"
+    return "sample_weight" if look == "sample_weight" else "input_shape"
 
 
 def refused(sentence: str, rule: str) -> Finding:
@@ -134,6 +136,10 @@ def one_class(output: Output, where: str) -> Finding | None:
 def balance(output: Output, where: str) -> Finding | None:
     """Classes that are much rarer than others."""
     ids = output.ids()
+    whole = output.y.dtype.kind in "biu"
+    a_map = ids is None and output.kind == "sparse" and output.y.ndim > 1 and whole
+    if a_map:  # a label for every position
+        ids = some_rows(output.y).reshape(-1)
     if ids is None or len(ids) < _ENOUGH:
         return None
     classes, counts = np.unique(ids, return_counts=True)
@@ -142,7 +148,8 @@ def balance(output: Output, where: str) -> Finding | None:
     rarest, largest = int(counts.argmin()), int(counts.argmax())
     top = counts[largest] / len(ids)
     rare = counts[rarest] * len(classes) <= RARE * len(ids)
-    if not (rare or top >= DOMINANT):
+    # Words and pixels are rare by nature; one that is nearly everything is not.
+    if not ((rare and not a_map) or top >= DOMINANT):
         return None
     weights = {
         int(c): round(len(ids) / (len(classes) * int(n)), 2)
@@ -152,7 +159,7 @@ def balance(output: Output, where: str) -> Finding | None:
     return Finding(
         "imbalanced_classes",
         "warning",
-        f"{where}: of {len(ids):,} samples, {counts[largest]:,} ({top:.1%}) are of class "
+        f"{where}: of {len(ids):,} {'positions' if a_map else 'samples'}, {counts[largest]:,} ({top:.1%}) are of class "
         f"{classes[largest]} and {counts[rarest]:,} of class {classes[rarest]}; answering "
         f"{classes[largest]} every time is right in {top:.1%}.",
         "The classes are not balanced: a loss over all samples hardly feels the rare one, and "
@@ -189,7 +196,7 @@ def order(sample: Sampled, output: Output, where: str) -> Finding | None:
         )
     stream = sample.kind != "arrays"
     return Finding(
-        "sorted_labels",
+        "labels_sorted",
         "warning" if stream else "info",
         f"{where}: {evidence}.",
         "The samples are in the order of their labels: batches of one class pull the weights to "
@@ -275,7 +282,7 @@ def validation_labels(training: list[Output], validation: list[Output]) -> Itera
         if not len(missing) or len(np.unique(ids)) > _MANY_CLASSES:
             continue
         yield Finding(
-            "validation_differs",
+            "validation_not_representative",
             "warning" if share > 0.05 else "info",
             f"validation_data: {len(missing)} classes are not in the training data "
             f"({', '.join(str(int(c)) for c in missing[:5])}): {share:.1%} of the samples.",

@@ -7,15 +7,17 @@ import keras
 import numpy as np
 
 from tfrecipes.doctor.references import References
-from tfrecipes.doctor.rules import Finding
+from tfrecipes.doctor.rules import Finding, Severity
 from tfrecipes.doctor.traced import Result, Traced
 from tfrecipes.step import keras_seams
+from tfrecipes.step.state import host_value
 
 # A fresh net is as wrong as one that knows nothing; much more is confidence in the wrong answer.
 HIGH_LOSS = 2.0
 DEAD_SHARE = 0.75
 VANISHED = 1e-5
 EXPLODED = 1e4
+DROPPED = 0.8
 _MIXED = 1e-3
 
 
@@ -62,7 +64,7 @@ def loss_at_start(result: Result, known: References) -> Finding | None:
     if not np.isfinite(loss) or loss <= HIGH_LOSS * max(even, known.constant) + 1.0:
         return None
     return Finding(
-        "loss_at_start",
+        "initial_loss",
         "warning",
         f"The loss of the first batch is {loss:.4g}; knowing nothing costs {even:.4g} (log(K) for "
         "K classes, the mean square of the targets for a regression).",
@@ -103,7 +105,7 @@ def vanishing(traced: Traced, result: Result) -> Finding | None:
         first, largest = kernels[0], max(kernels, key=lambda k: k[1])
         if first[1] < VANISHED * largest[1]:
             return Finding(
-                "gradients_vanish",
+                "vanishing_gradients",
                 "warning",
                 f"The first layer's gradient, {first[0]}, is {first[1] / largest[1]:.1g} of the "
                 f"largest, {largest[0]} (root mean squares {first[1]:.2g} and {largest[1]:.2g}).",
@@ -115,7 +117,7 @@ def vanishing(traced: Traced, result: Result) -> Finding | None:
     if len(spread) and spread.max() > EXPLODED:
         at = int(spread.argmax())
         return Finding(
-            "activations_explode",
+            "exploding_initialisation",
             "warning",
             f"Layer {traced.seen.stats[at][0]} gives values with a standard deviation of "
             f"{spread[at]:.3g} before any step; about 1 is usual.",
@@ -136,7 +138,7 @@ def dead_units(traced: Traced, result: Result, samples: int) -> Finding | None:
         return None
     name, share = max(dead, key=lambda d: d[1])
     return Finding(
-        "dead_units",
+        "dead_layers",
         "warning",
         f"In layer {name}, {share:.1%} of the units give 0 for all {samples} samples"
         + (f"; {len(dead)} layers are like that" if len(dead) > 1 else "")
@@ -145,6 +147,64 @@ def dead_units(traced: Traced, result: Result, samples: int) -> Finding | None:
         "that are not centred.",
         'Start from bias_initializer="zeros" and kernel_initializer="he_normal"; normalise the '
         "inputs; or use leaky_relu.",
+    )
+
+
+def frozen(traced: Traced) -> Finding | None:
+    """Layers that will not be trained, though they never were."""
+    model = traced.model
+    layers = [
+        layer
+        for layer in keras_seams.all_layers(model)
+        if not layer.trainable and layer.variables and not isinstance(layer, keras.Model)
+    ]
+    nothing = not model.trainable_variables and bool(model.variables)
+    if not layers and not nothing:
+        return None
+    frozen_weights = sum(int(np.prod(v.shape)) for v in model.non_trainable_variables)
+    every = frozen_weights + sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    # Training moves biases and statistics off the numbers that they start from.
+    plain = [
+        v
+        for layer in layers
+        for v in layer.variables
+        if len(v.shape) == 1 and keras.backend.is_float_dtype(v.dtype)
+    ]
+    fresh = bool(plain) and not any((np.asarray(host_value(v)) % 1).any() for v in plain)
+    named = _some([layer.name for layer in layers])
+    severity: Severity = "error" if nothing else "warning" if fresh else "info"
+    return Finding(
+        "frozen_layers",
+        severity,
+        f"{'All weights' if nothing else f'{len(layers)} layers'} are frozen, "
+        f"{frozen_weights:,} of {every:,} numbers{f': {named}' if named else ''}."
+        + (" All their biases are as a fresh layer has them." if fresh else ""),
+        "trainable = False was set on layers that have learnt nothing yet: what follows has to do "
+        "with random features."
+        if fresh
+        else "trainable = False was set, as in fine-tuning.",
+        "for layer in model.layers: layer.trainable = True; then compile again. Or load the "
+        "weights that were meant: model.load_weights(path).",
+    )
+
+
+def dropout(traced: Traced) -> Finding | None:
+    """Dropout that leaves next to nothing."""
+    high = [
+        (layer.name, float(layer.rate))
+        for layer in keras_seams.all_layers(traced.model)
+        if isinstance(layer, keras.layers.Dropout) and layer.rate >= DROPPED
+    ]
+    if not high:
+        return None
+    name, rate = max(high, key=lambda one: one[1])
+    return Finding(
+        "dropout_too_high",
+        "warning",
+        f"Layer {name} drops {rate:.0%} of its inputs: of 100 units {100 - 100 * rate:.0f} are "
+        "left.",
+        "Keras's `rate` is the share that is dropped, not the share that is kept.",
+        f"keras.layers.Dropout({min(0.5, 1 - rate):.2g}); .1 to .5 is usual.",
     )
 
 
@@ -221,7 +281,7 @@ def batch_norm_of_one(traced: Traced, batch_size: int | None) -> Finding | None:
     # Where there are no positions to average over, what is left of one sample is 0.
     nothing_left = batch_size == 1 and any(c.outputs[0].shape.rank == 2 for c in calls)
     return Finding(
-        "batch_norm_small_batch",
+        "batch_norm_tiny",
         "error" if nothing_left else "warning",
         f"{len(calls)} BatchNormalization layers (first: {calls[0].layer.name}) are given batches "
         f"of {batch_size}.",

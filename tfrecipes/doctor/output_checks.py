@@ -10,6 +10,7 @@ from tfrecipes.doctor.label_checks import Output
 from tfrecipes.doctor.recording import quiet
 from tfrecipes.doctor.references import from_logits
 from tfrecipes.doctor.rules import Finding
+from tfrecipes.doctor.sampled import some_rows
 from tfrecipes.doctor.traced import Traced
 
 _REACHABLE = {
@@ -64,6 +65,24 @@ def outputs_and_loss(
                 "Leave the last layer linear for a regression: Dense(n) without activation; or "
                 "scale the targets into its range.",
             )
+
+
+def sigmoids_for_classes(output: Output) -> Finding | None:
+    """A binary cross-entropy for each class, where every sample is of exactly one."""
+    y = some_rows(np.asarray(output.y))
+    if output.kind != "binary" or y.ndim < 2 or y.shape[-1] < 3 or len(y) < 64:
+        return None
+    if not np.isin(y, (0, 1)).all() or not (y.sum(-1) == 1).all():
+        return None
+    return Finding(
+        "loss_for_labels",
+        "warning",
+        f"data: each of {len(y):,} samples is of exactly one of {y.shape[-1]} classes, and the loss "
+        "is a binary cross-entropy of each class by itself.",
+        "Sigmoids do not know that classes exclude each other; most of the loss comes from the "
+        f"{y.shape[-1] - 1} classes that a sample is not.",
+        "Dense(n) without activation and keras.losses.CategoricalCrossentropy(from_logits=True).",
+    )
 
 
 def _cross_entropy(

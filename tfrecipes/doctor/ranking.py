@@ -9,24 +9,27 @@ from tfrecipes.doctor.rules import SEVERITIES, Finding
 _DATA = (
     "input_shape",
     "not_finite",
-    "labels",
+    "label_shape",
+    "label_range",
     "sample_weight",
     "one_class",
     "constant_features",
     "loss_broadcasts",
-    "labels_look_random",
-    "not_normalised",
+    "labels_unrelated",
+    "inputs_not_normalised",
     "targets_not_normalised",
-    "validation_differs",
-    "shared_samples",
-    "repeated_samples",
-    "sorted_labels",
+    "validation_leak",
+    "validation_not_representative",
+    "duplicate_samples",
+    "labels_noisy",
+    "labels_sorted",
     "imbalanced_classes",
     "unshuffled_stream",
 )
+_RATE = ("learning_rate_too_high", "learning_rate_too_low")
 _ARCHITECTURE = (
     "model_fails",
-    "nothing_trainable",
+    "frozen_layers",
     "softmax_of_one",
     "softmax_twice",
     "logits_mismatch",
@@ -34,54 +37,49 @@ _ARCHITECTURE = (
     "not_finite_at_start",
     "samples_mixed",
     "no_gradient",
-    "dead_units",
-    "dead_weights",
+    "dead_layers",
     "inputs_ignored",
-    "gradients_vanish",
-    "activations_explode",
-    "loss_at_start",
-    "batch_norm_small_batch",
+    "vanishing_gradients",
+    "exploding_initialisation",
+    "initial_loss",
+    "batch_norm_tiny",
+    "dropout_too_high",
     "output_16_bits",
+    "loss_for_labels",
     "unused_outputs",
     "batch_not_fitted",
 )
-RULES_IN_ORDER = (*_DATA, "learning_rate", *_ARCHITECTURE, "memory", "not_looked_at")
+RULES_IN_ORDER = (*_DATA, *_RATE, *_ARCHITECTURE, "memory", "not_looked_at")
 
+_UNFITTED = "initial_loss batch_not_fitted learning_rate_too_high exploding_initialisation"
+_NOTHING_FLOWS = "batch_not_fitted inputs_ignored vanishing_gradients dead_layers no_gradient"
 # What a finding brings about by itself: reported as worth knowing, for it goes with its cause.
 _FOLLOWS = {
-    "not_normalised": (
-        "loss_at_start batch_not_fitted learning_rate dead_units activations_explode "
-        "gradients_vanish dead_weights inputs_ignored not_finite_at_start"
-    ),
-    "targets_not_normalised": "loss_at_start batch_not_fitted learning_rate activation_and_loss",
-    "labels": "loss_at_start batch_not_fitted learning_rate unused_outputs loss_broadcasts",
-    "one_class": "imbalanced_classes unused_outputs labels_look_random inputs_ignored",
-    "constant_features": (
-        "labels_look_random inputs_ignored repeated_samples batch_not_fitted dead_weights dead_units "
-        "gradients_vanish"
-    ),
-    "loss_broadcasts": "batch_not_fitted learning_rate samples_mixed",
-    "softmax_of_one": (
-        "logits_mismatch activation_and_loss loss_at_start batch_not_fitted no_gradient "
-        "dead_weights inputs_ignored learning_rate gradients_vanish"
-    ),
-    "softmax_twice": "logits_mismatch batch_not_fitted gradients_vanish",
-    "logits_mismatch": (
-        "loss_at_start batch_not_fitted learning_rate gradients_vanish not_finite_at_start "
-        "dead_weights"
-    ),
-    "activation_and_loss": "loss_at_start batch_not_fitted dead_units dead_weights inputs_ignored",
-    "not_finite_at_start": "loss_at_start batch_not_fitted learning_rate activations_explode",
+    "inputs_not_normalised": f"{_UNFITTED} {_NOTHING_FLOWS} not_finite_at_start",
+    "targets_not_normalised": f"{_UNFITTED} activation_and_loss",
+    "label_shape": f"{_UNFITTED} unused_outputs loss_broadcasts loss_for_labels",
+    "label_range": f"{_UNFITTED} unused_outputs loss_for_labels activation_and_loss",
+    "one_class": "imbalanced_classes unused_outputs labels_unrelated inputs_ignored dead_layers",
+    "constant_features": f"labels_unrelated duplicate_samples {_NOTHING_FLOWS}",
+    "labels_unrelated": "labels_noisy",
+    "loss_broadcasts": f"{_UNFITTED} samples_mixed",
+    "frozen_layers": "batch_not_fitted",
+    "softmax_of_one": f"logits_mismatch activation_and_loss {_UNFITTED} {_NOTHING_FLOWS}",
+    "softmax_twice": f"logits_mismatch {_NOTHING_FLOWS}",
+    "logits_mismatch": f"{_UNFITTED} {_NOTHING_FLOWS} not_finite_at_start",
+    "activation_and_loss": f"{_UNFITTED} {_NOTHING_FLOWS} loss_for_labels",
+    "not_finite_at_start": _UNFITTED,
     "samples_mixed": "batch_not_fitted",
-    "no_gradient": "batch_not_fitted inputs_ignored dead_weights",
-    "dead_units": "dead_weights inputs_ignored batch_not_fitted gradients_vanish",
-    "dead_weights": "inputs_ignored batch_not_fitted gradients_vanish",
+    "no_gradient": "batch_not_fitted inputs_ignored dead_layers",
+    "dead_layers": "inputs_ignored batch_not_fitted vanishing_gradients no_gradient",
     "inputs_ignored": "batch_not_fitted",
-    "gradients_vanish": "batch_not_fitted inputs_ignored dead_weights",
-    "activations_explode": "loss_at_start batch_not_fitted learning_rate",
-    "loss_at_start": "batch_not_fitted learning_rate",
-    "batch_norm_small_batch": "batch_not_fitted inputs_ignored",
-    "shared_samples": "repeated_samples",
+    "vanishing_gradients": "batch_not_fitted inputs_ignored dead_layers",
+    "exploding_initialisation": "initial_loss batch_not_fitted learning_rate_too_high dead_layers",
+    "initial_loss": "batch_not_fitted learning_rate_too_high",
+    "batch_norm_tiny": "batch_not_fitted inputs_ignored",
+    "dropout_too_high": "batch_not_fitted dead_layers",
+    "validation_leak": "duplicate_samples",
+    "loss_for_labels": "batch_not_fitted",
 }
 
 
@@ -111,7 +109,9 @@ def ranked(found: list[Finding]) -> list[Finding]:
         else finding
         for finding in found
     ]
-    group = {rule: 0 for rule in _DATA} | {"learning_rate": 1} | {rule: 2 for rule in _ARCHITECTURE}
+    group = {
+        rule: number for number, rules in enumerate((_DATA, _RATE, _ARCHITECTURE)) for rule in rules
+    }
     return sorted(
         told,
         key=lambda f: (

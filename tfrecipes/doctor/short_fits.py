@@ -3,16 +3,15 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import keras
 import numpy as np
 
 from tfrecipes.doctor.label_checks import Output
 from tfrecipes.doctor.references import References
-from tfrecipes.doctor.rules import Finding
+from tfrecipes.doctor.rules import Finding, Severity
 from tfrecipes.doctor.sampled import Sampled
-from tfrecipes.doctor.telling import TOLD, Telling
+from tfrecipes.doctor.telling import TOLD
 from tfrecipes.doctor.traced import Result, Traced
 from tfrecipes.step import keras_seams
 
@@ -195,7 +194,7 @@ def dead_weights(
         f"{fit.steps} steps"
     )
     return Finding(
-        "dead_weights",
+        "dead_layers",
         "error" if len(zero) >= len(kernels) else "warning",
         f"{what}: {', '.join(named[:4])}.",
         "Layers that start from zero on both sides never move; units that start alike stay alike; "
@@ -223,9 +222,12 @@ def learning_rate(
     rate, scheduled = _rate(inner)
     name = type(inner).__name__
     if rate == 0 and not scheduled:
-        return _rate_finding("error", f"{name}'s learning rate is 0.", "No weight can move.", 1e-3)
+        return _rate_finding(
+            "low", "error", f"{name}'s learning rate is 0.", "No weight can move.", 1e-3
+        )
     if rate < _SLOWEST and not scheduled:
         return _rate_finding(
+            "low",
             "warning",
             f"{name}'s learning rate is {rate:g}.",
             "Weights of about 0.1 would need a million steps to change.",
@@ -237,28 +239,46 @@ def learning_rate(
     if (not adaptive and name != "SGD") or time.monotonic() > ends_at:
         return None
     momentum = float(getattr(inner, "momentum", 0.0) or 0.0) if name == "SGD" else 0.0
-    traced.restart()
-    losses = []
-    for _ in range(_RATE_STEPS):
-        losses.append(traced.step(rate / (1 - min(momentum, 0.99)), plain=not adaptive).data_loss)
-        if not np.isfinite(losses[-1]) or time.monotonic() > ends_at + 1.0:
-            break
-    tail = losses[-5:]
-    if np.isfinite(losses[-1]) and (len(losses) < 10 or min(tail) <= losses[0]):
+    factor = 1 / (1 - min(momentum, 0.99))
+    losses = _tried(traced, rate * factor, adaptive, ends_at)
+    if not _overshoots(losses):
         return None
+    better = rate / 10
+    while better > rate * 1e-5 and time.monotonic() < ends_at:
+        if not _overshoots(_tried(traced, better * factor, adaptive, ends_at)):
+            break
+        better /= 10
     return _rate_finding(
+        "high",
         "warning",
         f"{name}'s learning rate is {rate:g}: on one batch the loss went from {losses[0]:.4g} to "
         f"{losses[-1]:.4g} in {len(losses)} steps; at {fit.rate:g} AdamW brought it to "
         f"{_last(fit):.4g}.",
         "The rate is too high: steps overshoot.",
-        min(fit.rate, rate / 10) if adaptive else rate / 10,
+        better,
     )
 
 
-def _rate_finding(severity: Any, evidence: str, cause: str, better: float) -> Finding:
+def _tried(traced: Traced, rate: float, adaptive: bool, ends_at: float) -> list[float]:
+    """The losses of some steps from the model's weights."""
+    traced.restart()
+    losses: list[float] = []
+    for _ in range(_RATE_STEPS):
+        losses.append(traced.step(rate, plain=not adaptive).data_loss)
+        if not np.isfinite(losses[-1]) or time.monotonic() > ends_at + 1.0:
+            break
+    return losses
+
+
+def _overshoots(losses: list[float]) -> bool:
+    return not np.isfinite(losses[-1]) or (len(losses) >= 10 and min(losses[-5:]) > losses[0])
+
+
+def _rate_finding(
+    end: str, severity: Severity, evidence: str, cause: str, better: float
+) -> Finding:
     return Finding(
-        "learning_rate",
+        f"learning_rate_too_{end}",
         severity,
         evidence,
         cause,
@@ -270,30 +290,6 @@ def _rate_finding(severity: Any, evidence: str, cause: str, better: float) -> Fi
 def _rate(optimizer: keras.optimizers.Optimizer) -> tuple[float, bool]:
     """(the rate of the first update, whether a schedule will change it)."""
     return float(keras_seams.scheduled_rate(optimizer)), keras_seams.schedule(optimizer) is not None
-
-
-def not_told(told: Telling, by_model: tuple[bool, float, int] | None, output: Output) -> Finding:
-    """Labels that nothing tells from shuffled ones, with what would have been seen."""
-    kind = "correlation" if output.kind == "regression" else "balanced accuracy"
-    also = (
-        ""
-        if by_model is None
-        else f" The model itself, after {by_model[2]} steps, is {by_model[1]:.1f} deviations above "
-        "shuffled labels."
-    )
-    return Finding(
-        "labels_look_random",
-        "warning",
-        f"data: learnt from {told.samples:,} samples, {told.probe} reaches a {kind} of "
-        f"{told.true:.3f} on held-out ones with the true {output.name}, and {told.chance:.3f} "
-        f"(deviation {told.deviation:.3f}) with shuffled labels.{also} {kind.capitalize()} above "
-        f"{told.chance + TOLD * told.deviation:.3f} would have been seen; what neither sees, "
-        "parity for one, is not excluded.",
-        "Inputs and labels do not belong together: one of them was shuffled, sorted or cut without "
-        "the other, or the inputs do not hold the answer.",
-        "Look at some pairs: for i in range(8): print(y[i], x[i]). Shuffle both by one order: "
-        "order = rng.permutation(len(y)); x, y = x[order], y[order].",
-    )
 
 
 def told_by_model(

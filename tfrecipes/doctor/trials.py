@@ -15,7 +15,8 @@ from tfrecipes.doctor.references import References, references
 from tfrecipes.doctor.rules import Finding
 from tfrecipes.doctor.sampled import Sampled
 from tfrecipes.doctor.stand_ins import stand_in
-from tfrecipes.doctor.telling import telling
+from tfrecipes.doctor.telling import pairs, telling
+from tfrecipes.doctor.told import not_told, told_but
 from tfrecipes.doctor.traced import Result, Traced
 from tfrecipes.step import keras_seams
 
@@ -34,11 +35,13 @@ class Trial:
     Args:
         model: As the user gave it; it is only read.
         sample: The training data.
+        held: The validation data, or None.
         outputs: Its labels.
         loss: What `compile` takes, or None where it is not known or cannot be computed.
         loss_weights: Of several outputs.
         own_step: Whether the model trains itself by a step or a loss of its own.
         ends_at: When to be done, of `time.monotonic`.
+        is_doomed: Whether nothing can be learnt from the data, so that fitting them tells nothing.
 
     Attributes:
         skipped: What was not looked at, and why.
@@ -49,21 +52,26 @@ class Trial:
         self,
         model: keras.Model,
         sample: Sampled,
+        held: Sampled | None,
         outputs: list[Output],
         loss: Any,
         loss_weights: Any,
         own_step: bool,
         ends_at: float,
+        is_doomed: bool = False,
     ) -> None:
         self.model = model
         self.sample = sample
+        self.held = held
         self.outputs = outputs
         self.loss = loss
         self.loss_weights = loss_weights
         self.own_step = own_step
         self.ends_at = ends_at
+        self.is_doomed = is_doomed
         self.skipped: list[str] = []
         self.far: dict[str, bool] = {}
+        self.units_are_dead = False
 
     def findings(self) -> Iterator[Finding]:
         """Try the model, from what costs least to what costs most."""
@@ -125,13 +133,16 @@ class Trial:
 
     def _at_start(self, traced: Traced, first: Result, batch: Any) -> Iterator[Finding]:
         size = len(first.outputs[0])
+        units = model_checks.dead_units(traced, first, size)
+        self.units_are_dead = units is not None
         yield from _there(
-            _nothing_trainable(traced.model),
             model_checks.not_finite(traced, first),
             output_checks.softmax_twice(traced),
             model_checks.sixteen_bits(traced),
             model_checks.batch_norm_of_one(traced, self.sample.batch_size),
-            model_checks.dead_units(traced, first, size),
+            units,
+            model_checks.dropout(traced),
+            model_checks.frozen(traced),
             model_checks.memory(traced, self.sample.batch_size or BATCH, size),
         )
         for output, place in self._places(traced, first, batch):
@@ -191,7 +202,8 @@ class Trial:
         known = self._references(traced, first, batch)
         if known is not None:
             yield from _there(model_checks.loss_at_start(first, known))
-        if not np.isfinite(first.loss):
+        if not np.isfinite(first.loss) or self.is_doomed:
+            self.skipped.append("a first fit: it cannot succeed, as another finding says")
             return
         traced.look()  # the first pass was traced; this one is timed
         left = self.ends_at - time.monotonic()
@@ -214,24 +226,40 @@ class Trial:
             ignored = short_fits.ignored_inputs(traced, fit)
             # Nothing comes in, so nothing moves: the weights are not to blame, unless they are 0.
             dead = short_fits.dead_weights(traced, first, fit, nothing_comes_in=ignored is not None)
+            if self.units_are_dead:
+                dead = None  # the layer was named already
             yield from _there(dead, ignored, short_fits.not_fitted(fit, known, size))
         yield from _there(short_fits.learning_rate(self.model, traced, fit, self.ends_at))
         yield from self._of_telling(None if fit is None else traced, size)
 
     def _of_telling(self, traced: Traced | None, size: int) -> Iterator[Finding]:
+        held = (
+            {o.name: o for o in label_checks.outputs(self.held.y, None, self.loss)}
+            if self.held is not None
+            else {}
+        )
         for output in self.outputs:
-            told = telling(self.sample, output)
+            other = held.get(output.name)
+            other_pairs = (
+                None
+                if other is None or self.held is None
+                else pairs(self.held, other._replace(kind=output.kind))
+            )
+            told = telling(self.sample, output, other_pairs)
             if told.told is None:
                 self.skipped.append(
                     f"whether {output.name} can be told from shuffled labels: {told.why}"
                 )
                 continue
+            if told.told:
+                yield from told_but(told, output)
+                continue
             by_model = None
-            if not told.told and traced is not None and len(self.outputs) == 1:
+            if traced is not None and len(self.outputs) == 1:
                 ends_at = time.monotonic() + _TELL_SECONDS
                 by_model = short_fits.told_by_model(traced, self.sample, output, size, ends_at)
-            if not told.told and not (by_model is not None and by_model[0]):
-                yield short_fits.not_told(told, by_model, output)
+            if by_model is None or not by_model[0]:
+                yield not_told(told, by_model, output)
 
     def _rows(self) -> np.ndarray:
         """Rows of the batch that the model is tried on: finite, drawn by a fixed seed."""
@@ -261,21 +289,9 @@ def _fixed_batch(model: keras.Model) -> int | None:
     return next((int(t.shape[0]) for t in tensors if t.shape[0] is not None), None)
 
 
-def _nothing_trainable(model: keras.Model) -> Finding | None:
-    if model.trainable_variables or not model.variables:
-        return None
-    return Finding(
-        "nothing_trainable",
-        "error",
-        f"None of the model's {len(model.variables)} weights is trainable.",
-        "The model, or every layer of it, is frozen.",
-        "model.trainable = True, then compile again; or leave only the last layer trainable.",
-    )
-
-
 def _no_labels() -> Finding:
     return Finding(
-        "labels",
+        "label_shape",
         "error",
         "data: there are no labels, and the model has no losses of its own.",
         "Nothing says what is to be learnt.",
