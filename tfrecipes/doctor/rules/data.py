@@ -208,6 +208,8 @@ def labels_unrelated(run: object) -> Finding | None:
     if not 0.95 * guess < first < 1.25 * guess or best < 0.93 * guess:
         return None
     heart = trend.end < 0.9 * guess
+    if look.early or not (heart or look.flat(at.FLAT_AT_GUESS)):
+        return None
     # A net whose first layers get no gradient looks the same from the loss: only what it learnt by
     # heart, or gradients in every layer, tells.
     if not heart and not look.layers:
@@ -266,7 +268,7 @@ def class_collapse(run: object) -> Finding | None:
         return None
     accuracy, validation = (finite(a) for a in look.accuracies)
     last = accuracy if accuracy.size else validation
-    stuck = last.size >= 2 and bool((last[-2:] <= most + at.COLLAPSE).all())
+    stuck = not look.early and last.size >= 2 and bool((last[-2:] <= most + at.COLLAPSE).all())
     known = f"; the accuracy ended at {last[-1]:.1%}" if last.size else ""
     return Finding(
         "class_collapse",

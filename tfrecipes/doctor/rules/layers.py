@@ -103,7 +103,7 @@ def vanishing_gradients(run: object) -> Finding | None:
     """
     look = Look.at(run)
     trend = look.trend
-    if has_diverged(look):
+    if look.early or has_diverged(look):
         return None
     level = look.guess if look.guess is not None else (trend.start if trend else 0.0)
     if trend is not None and trend.end < at.POOR_OUTCOME * level:

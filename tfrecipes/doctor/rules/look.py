@@ -54,8 +54,24 @@ class Look(Tables):
         return None
 
     @cached_property
+    def early(self) -> bool:
+        """Whether it runs and less than a quarter of its steps are done: a slow start is no fault."""
+        total = self.fact_number("total_steps")
+        rows = self.column("steps", "loss").size
+        done = self.number(rows - 1) + 1 if rows else 0
+        return self.running and (total is None or done < at.EARLY_RUN * total)
+
+    @cached_property
+    def every_step(self) -> bool:
+        """Whether there is a row for each step; the rows of a long run that is watched are thinned."""
+        steps = self.step("step")
+        return not steps.size or bool(steps[-1] - steps[0] == steps.size - 1)
+
+    @cached_property
     def steps_per_epoch(self) -> int | None:
-        """Steps of an epoch, from the facts or from both tables."""
+        """Steps of an epoch, from the facts or from both tables; None where rows are thinned."""
+        if not self.every_step:
+            return None
         told = self.fact_number("steps_per_epoch")
         if told and told >= 1:
             return int(told)
@@ -244,9 +260,12 @@ class Look(Tables):
         few = max(5, per // 10)
         return median(loss[max(0, per - few) : per]) if per >= 2 * few else None
 
-    def end_of_training(self) -> float | None:
-        """The training loss of the last tenth of the run."""
-        return self.trend.end if self.trend else None
+    def flat(self, share: float) -> bool:
+        """Whether the loss fell by less than this share of guessing over the second half of the run."""
+        trend, guess = self.trend, self.guess
+        if trend is None or guess is None:
+            return False
+        return float(trend.points[trend.points.size // 2] - trend.end) < share * guess
 
     @cached_property
     def noisy_layers(self) -> tuple[str, ...]:

@@ -207,10 +207,10 @@ def predicting_prior(run: object) -> Finding | None:
     """
     look = Look.at(run)
     guess, trend = look.guess, look.trend
-    if guess is None or guess <= 0 or trend is None or has_diverged(look):
+    if guess is None or guess <= 0 or trend is None or look.early or has_diverged(look):
         return None
     near = abs(trend.end - guess) <= at.NEAR_GUESS * guess + at.SURE * trend.errors[-1] * 0.5
-    if not near or trend.best < (1 - 2 * at.NEAR_GUESS) * guess:
+    if not near or trend.best < (1 - 2 * at.NEAR_GUESS) * guess or not look.flat(at.FLAT_AT_GUESS):
         return None
     shares = look.label_shares
     if shares.size and guess < 0.5 * np.log(shares.size):

@@ -43,6 +43,7 @@ def loss_not_falling(run: object) -> Finding | None:
     trend = look.trend
     if (
         trend is None
+        or look.early
         or _falls(trend, _correlation(look, trend))
         or has_diverged(look)
         or _some_metric_is_well(look)
@@ -129,7 +130,7 @@ def falling_slowly(run: object) -> Finding | None:
     """
     look = Look.at(run)
     trend = look.trend
-    if trend is None or has_diverged(look):
+    if trend is None or look.early or has_diverged(look):
         return None
     ratio = look.ratio
     if ratio is not None and ratio > at.RATIO_LOW:

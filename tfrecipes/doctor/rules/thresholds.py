@@ -11,6 +11,7 @@ ENOUGH_STEPS = 50  # ten parts of five steps: fewer, and a part's median is one 
 ENOUGH_EPOCHS = 5
 FEW_STEPS = 20  # for numbers that are smoother than the loss: ratios, norms
 FIRST_STEPS = 3  # the loss before training moved it
+EARLY_RUN = 0.25  # of the planned steps: before it, a run that is going is not called slow or stuck
 PARTS = 10  # a trend is judged between medians of tenths
 SURE = 4.0  # standard errors; 10 parts x 30 rules compared by chance pass 3 now and then
 
@@ -100,6 +101,7 @@ DECAY_LARGE = 0.5  # Loshchilov & Hutter 2019 use up to .1 at rates of 1e-3
 
 # predicting_prior: within this share of the loss of guessing.
 NEAR_GUESS = 0.04
+FLAT_AT_GUESS = 0.05  # of guessing, over the second half: a run that only passes by is falling
 
 PARAMETERS_A_CLASS = 20  # fewer cannot hold what tells a class from the others: a linear net on 20 features has as many
 

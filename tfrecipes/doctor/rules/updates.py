@@ -29,6 +29,7 @@ def mostly_clipped(run: object) -> Finding | None:
     limit = look.clip_limit
     far = at.FAR_BELOW_NORM if look.adaptive else at.FAR_BELOW_NORM_SGD
     severe = typical is not None and limit is not None and typical > far * limit and share > 0.9
+    severe = severe and not look.early
     known = f"; the gradient norm's median is {short(typical)}" if typical is not None else ""
     known += f", the limit {short(limit)}" if limit is not None else ""
     raised = rate(float(np.percentile(norms[norms.size // 5 :], 90))) if norms.size else "1.0"

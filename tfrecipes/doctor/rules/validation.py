@@ -161,7 +161,7 @@ def validation_not_representative(run: object) -> Finding | None:
     look = Look.at(run)
     epochs, loss, validation = look.both_losses
     guess = look.guess
-    if epochs.size < 3 or guess is None or guess <= 0 or has_diverged(look):
+    if epochs.size < 3 or guess is None or guess <= 0 or look.early or has_diverged(look):
         return None
     learnt = look.first_epoch if look.first_epoch is not None else float(loss[0])
     best = float(validation.min())
