@@ -744,3 +744,69 @@ class TestAdvice:
         finding = asked("falling_slowly", made)
         assert finding is not None
         assert "3 times: give the optimizer `learning_rate=0.0003`" in finding.advice
+
+
+class TestWhileItRuns:
+    SLOW: ClassVar = {"total_steps": 4000, "schedule": None}
+
+    def flat(self, **changes) -> Run:  # type: ignore[no-untyped-def]
+        return run(FLAT, val=np.full(8, 2.3), **changes)
+
+    def test_the_first_quarter_is_not_called_slow_or_stuck(self) -> None:
+        assert (
+            diagnose(self.flat(facts=self.SLOW, state=RUNNING, update_ratio=tiny_updates())) == []
+        )
+        assert diagnose(self.flat(facts=self.SLOW, state=RUNNING)) == []
+
+    def test_later_it_is(self) -> None:
+        late = {"total_steps": 1000, "schedule": None}
+        assert diagnose(self.flat(facts=late, state=RUNNING))[0].rule == "labels_unrelated"
+
+    def test_a_loss_that_blows_up_is_told_at_once(self) -> None:
+        blown = np.concatenate([[2.3], 3e4 * np.abs(noise(0.5, 399))])
+        assert diagnose(run(blown, facts=self.SLOW, state=RUNNING))[0].rule == "diverged"
+
+    def test_rows_that_were_thinned_are_no_steps_of_an_epoch(self) -> None:
+        made = run(saw_tooth(), step=8.0 * T)
+        assert asked("labels_sorted", made) is None
+
+
+class TestAveragesThatLag:
+    STUCK: ClassVar = [2.6, 2.5, 2.5, 2.45, 2.44, 2.42, 2.4, 2.35]
+
+    def test_a_slow_average_is_named(self) -> None:
+        told = {"average": {"name": "EMA", "decay": 0.9999}}
+        finding = asked("validation_not_representative", run(LOW, val=self.STUCK, facts=told))
+        assert finding is not None
+        assert "decay 0.9999 looks back 10,000 updates, and there were 400" in finding.cause
+
+    def test_batch_norm_that_catches_up_is_worth_knowing(self) -> None:
+        finding = asked("validation_not_representative", run(LOW, val=self.STUCK))
+        assert finding is not None
+        assert finding.severity == "info"
+        assert "moving statistics" in finding.cause
+
+
+class TestRanking:
+    def test_a_cause_names_the_symptoms_that_it_hides(self) -> None:
+        made = run(FLAT, facts={"last_activation": "softmax"}, val=np.full(8, 2.3))
+        finding = diagnose(made)[0]
+        assert finding.rule == "logits_mismatch"
+        assert "It explains `labels_unrelated`, `loss_not_falling`, `plateau`" in finding.evidence
+
+    def test_what_is_only_worth_knowing_hides_nothing(self) -> None:
+        made = run(LOW * noise(0.05), val=WORSE, facts={"data.repeated": 100})
+        assert [f"{f.severity} {f.rule}" for f in diagnose(made)] == [
+            "warning validation_gap",
+            "info duplicate_samples",
+        ]
+
+    def test_a_users_rule_is_never_hidden(self) -> None:
+        mine = Finding("plateau", "warning", "Mine.", "", "")
+        made = run(FLAT, facts={"last_activation": "softmax"}, val=np.full(8, 2.3))
+        assert mine in diagnose(made, rules=[*RULES, lambda _: mine])
+
+    def test_hidden_findings_come_back_without_their_cause(self) -> None:
+        others = [rule for rule in RULES if rule.__name__ != "logits_mismatch"]
+        made = run(FLAT, facts={"last_activation": "softmax"}, val=np.full(8, 2.3))
+        assert diagnose(made, rules=others)[0].rule == "labels_unrelated"

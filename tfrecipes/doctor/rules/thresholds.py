@@ -126,6 +126,8 @@ GAP_WIDE = 3.0
 BETTER = 0.8  # validation loss over the training loss that follows it
 LEAKED = 0.01  # of the validation samples looked at
 MISFIT = 0.9  # validation's best over guessing, where training is far below it
+AVERAGE_SETTLED = 2.0  # look-backs of an average
+BATCH_NORM_SETTLED = 500  # steps: .99 ** 500 = .7 %
 JUMPS = 3.0  # validation's noise over training's
 FEW_VALIDATION = 50  # samples: an accuracy of .8 has a standard error of 6 points
 

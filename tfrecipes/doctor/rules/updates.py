@@ -64,7 +64,7 @@ def update_ratio(run: object) -> Finding | None:
             "The learning rate is high for these weights, or they began small.",
             advise(rate=lower_rate(look, 3)),
         )
-    if ratio < 10 * at.RATIO_OF_NOTHING:
+    if ratio < 10 * at.RATIO_OF_NOTHING and not look.early:
         return Finding(
             "update_ratio",
             "warning",

@@ -4,10 +4,11 @@ import numpy as np
 
 from tfrecipes.doctor.rules import thresholds as at
 from tfrecipes.doctor.rules.divergence import has_diverged
-from tfrecipes.doctor.rules.finding import Finding
+from tfrecipes.doctor.rules.finding import Finding, Severity
 from tfrecipes.doctor.rules.look import Look
 from tfrecipes.doctor.rules.remedies import advise, change, check_data, lower_rate
 from tfrecipes.doctor.rules.robust import finite, noise, plural, short
+from tfrecipes.doctor.rules.tables import mapping
 
 
 def _accuracy_held(look: Look, best: int, epochs: np.ndarray) -> bool:
@@ -172,11 +173,9 @@ def validation_not_representative(run: object) -> Finding | None:
         return None
     accuracy = finite(look.accuracies[1])
     known = f", accuracy {accuracy.max():.1%} at most" if accuracy.size else ""
-    return Finding(
-        "validation_not_representative",
+    lag = _lag(look, validation)
+    severity, cause, advice = lag or (
         "warning",
-        f"The training loss was {learnt:.4g} by the end of the first epoch, on samples never seen before; the "
-        f"validation loss was never below {best:.4g}{known} (guessing gives {guess:.4g}).",
         "The validation data are not representative: another distribution, another preprocessing, or labels "
         "that mean something else.",
         advise(
@@ -184,6 +183,37 @@ def validation_not_representative(run: object) -> Finding | None:
             f"validation data from the training data at random. {check_data()}"
         ),
     )
+    return Finding(
+        "validation_not_representative",
+        severity,
+        f"The training loss was {learnt:.4g} by the end of the first epoch, on samples never seen before; the "
+        f"validation loss was never below {best:.4g}{known} (guessing gives {guess:.4g}).",
+        cause,
+        advice,
+    )
+
+
+def _lag(look: Look, validation: np.ndarray) -> tuple[Severity, str, str] | None:
+    """Averages that have not caught up with the weights: validation is poor, and the data are not to blame."""
+    steps, decay = look.column("steps", "loss").size, look.fact_number("average", "decay")
+    if decay is not None and decay < 1 and steps * (1 - decay) < at.AVERAGE_SETTLED:
+        return (
+            "warning",
+            f"The average is too slow for the run: decay {decay:g} looks back {1 / (1 - decay):,.0f} updates, and there "
+            f"were {steps:,}.",
+            advise(
+                rest=f"Take a decay of {max(0.9, 1 - 10 / max(100, steps)):.3g}, or `warmup=True`."
+            ),
+        )
+    norms = any("BatchNorm" in str(name) for name in mapping(look.fact("layers")))
+    catches_up = validation.size >= 3 and bool((np.diff(validation[-3:]) < 0).all())
+    if norms and catches_up and steps < at.BATCH_NORM_SETTLED:
+        return (
+            "info",
+            "BatchNormalization's moving statistics have not caught up: its momentum of .99 takes some 500 steps.",
+            advise(architecture="Give it `momentum=0.9` in short runs, or train longer."),
+        )
+    return None
 
 
 def noisy_validation(run: object) -> Finding | None:
