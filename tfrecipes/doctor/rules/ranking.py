@@ -147,6 +147,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "weight_decay_too_high",
     ),
     "oscillating": (
+        "validation_gap",
         "loss_spike",
         "gradient_spike",
         "noisy_validation",

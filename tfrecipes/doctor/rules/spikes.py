@@ -35,7 +35,10 @@ def _outliers(values: np.ndarray, skip: int) -> np.ndarray:
     above = values - _levels(values)
     above[:skip] = 0.0
     most = int(at.SPIKES_MOST * values.size)
-    top = np.argsort(above)[::-1][: most + 1]
+    if above.size <= most + 1:
+        return np.empty(0, np.int64)
+    top = np.argpartition(above, -most - 1)[-most - 1 :]
+    top = top[np.argsort(above[top])[::-1]]
     height = above[top]
     if height.size < 2 or height[-1] <= 0:
         return top[:0]
