@@ -13,12 +13,12 @@ _BLOCK = 50  # steps whose median is the level beside which a step is judged
 
 
 def _levels(values: np.ndarray) -> np.ndarray:
-    """Each value's level: the median of its block of 50 steps; of 1 / 20,000 of a long run."""
-    size = max(_BLOCK, values.size // 20_000)
+    """Each value's level: the median of its block of 50 steps, of some 50 of a block of a long run."""
+    size = max(_BLOCK, values.size // 2_000)
     whole = values.size // size * size
     if not whole:
         return np.full(values.size, median(values))
-    centre = np.median(values[:whole].reshape(-1, size), axis=1)
+    centre = np.median(values[:whole].reshape(-1, size)[:, :: size // _BLOCK], axis=1)
     level = np.repeat(centre, size)
     return np.concatenate([level, np.full(values.size - whole, centre[-1])])
 
