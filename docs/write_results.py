@@ -127,6 +127,7 @@ def results_page() -> str:
         *against_stock_part(),
         *saved_recipes_part(),
         *step_part(),
+        *monitor_part(),
         *update_part(),
     ]
     return "\n\n".join(parts) + "\n"
@@ -214,6 +215,36 @@ def step_part() -> list[str]:
         where(measured),
         "Ours is `TrainStep`, `EMA`, `Monitor` with its files and a clip; bare is stock `fit` with "
         "Keras's AdamW and none of it. Median of pairs taken in turn.",
+        "\n".join(lines),
+    ]
+
+
+def monitor_part() -> list[str]:
+    """Everything on against nothing on."""
+    measured = load("monitor_cost")
+    if measured is None:
+        return []
+    lines = [
+        "| net | parameters | step without [ms] | with / without | middle half | range "
+        "| fixed [ms] | cores busy with others |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for net, row in measured["results"]["ratios"].items():
+        ratio = row["ratio"]
+        lines.append(
+            f"| {net} | {row['parameters']:,} | {row['step_ms']:.2f} | {ratio['median']:.3f} "
+            f"| {ratio['quarter']:.3f} to {ratio['three_quarters']:.3f} "
+            f"| {ratio['min']:.3f} to {ratio['max']:.3f} | {row['around_ms']:.0f} "
+            f"| {row['cores_busy_with_others']:.1f} |"
+        )
+    return [
+        "## What it costs to see a run",
+        where(measured),
+        "With is `tfr.Monitor(directory)` as it comes: every column, layers every 16th step, facts, "
+        "the machine, TensorBoard, the rules at each epoch's end. Without is the same step, "
+        "`tfr.TrainStep()`. Ratios of the median epoch of fits taken in turn. Fixed is what a fit "
+        "takes longer before its first epoch and after its last. Beside others' work on the same "
+        "cores a ratio is only as sure as its middle half is narrow.",
         "\n".join(lines),
     ]
 

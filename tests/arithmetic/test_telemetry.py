@@ -27,6 +27,7 @@ def view(**changes):
         "samples": tf.constant(32.0),
         "clip_limit": None,
         "gradient_norm": tf.constant(1.0),
+        "gradient_squares": tf.zeros((0,)),
     }
     return StepView(**(fields | changes))
 

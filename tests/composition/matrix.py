@@ -20,6 +20,7 @@ PLAN = {
     "accumulate": (1, 2),
     "average": AVERAGES,
     "columns": ("off", "all"),
+    "layers": (None, 2),
     "on_nonfinite": ("skip", "stop"),
     "max_bad_steps": (25, 2),
     "label_smoothing": (0.0, 0.1),
@@ -108,7 +109,7 @@ class Cell:
             return set()
         found = {
             name
-            for name in ("columns", "steps_per_execution", "callbacks")
+            for name in ("columns", "layers", "steps_per_execution", "callbacks")
             if getattr(self, name) != FEATURES[name][0]
         }
         if self.l2 == "on" and any(getattr(self, cut) != FEATURES[cut][0] for cut in CUTS):

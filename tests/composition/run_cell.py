@@ -175,8 +175,9 @@ def make_callbacks(cell):
         found.append(tfr.GradientAccumulation(cell.accumulate))
     if cell.average != "off":
         found.append(make_average(cell))
-    if cell.columns == "all":
-        found.append(Rows())
+    if cell.columns == "all" or cell.layers is not None:
+        columns = tfr.COLUMNS if cell.columns == "all" else ()
+        found.append(Rows(columns=columns, layers=cell.layers))
     return found[::-1] if cell.callbacks == "reversed" else found
 
 
@@ -206,7 +207,7 @@ def trained(cell):
     raw = net.get_weights()
     if cell.average != "off":
         raw = [np.array(v) for v in step_of(net).swap.raw_values()]
-    watching = [one for one in callbacks if isinstance(one, Rows)]
+    watching = [one for one in callbacks if isinstance(one, Rows) and one.columns]
     outcome = Outcome(
         weights=net.get_weights(),
         raw=raw,

@@ -27,8 +27,8 @@ step. Held are the weights, their average, the number of updates, the losses in 
 row of the telemetry. A default test run walks a seeded sample of {sample} cells that has every
 pair of values of two features.
 
-Observing features: telemetry columns, `steps_per_execution`, the order of callbacks, a loss scale
-(a power of two), and an average beside the raw weights.
+Observing features: telemetry columns, layers' norms, `steps_per_execution`, the order of
+callbacks, a loss scale (a power of two), and an average beside the raw weights.
 """
 
 

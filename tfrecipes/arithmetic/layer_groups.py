@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from tfrecipes.arithmetic import norms
+from tfrecipes.arithmetic.telemetry import StepView
 
 # More curves than this are a picture nobody reads, and a wide file.
 MOST_GROUPS = 40
@@ -76,36 +76,39 @@ def names(found: Sequence[Group]) -> tuple[str, ...]:
     return tuple(f"{what}/{g.name}" for what in ("grad_norm", "update_ratio") for g in found)
 
 
-def norms_of(
-    found: Sequence[Group],
-    gradients: Sequence[tf.Tensor | None],
-    weights: Sequence[tf.Tensor],
-    updates: Sequence[tf.Tensor],
-) -> tf.Tensor:
-    """Each group's |g|, then each group's |w_new - w_old| / |w|, float32 (2 groups,).
+def norms_of(found: Sequence[Group], view: StepView) -> tf.Tensor:
+    """Each group's |g|, then each group's |w_new - w_old| / |w|, float32 (2 groups,)."""
+    count = sum(len(group.places) for group in found)
+    owner = [0] * count
+    for number, group in enumerate(found):
+        for place in group.places:
+            owner[place] = number
+    trained = [owner[place] for place in places_with_gradient(view.gradients)]
+
+    def per_group(squares: tf.Tensor, owners: Sequence[int]) -> tf.Tensor:
+        ids = tf.constant(owners, tf.int32)
+        return tf.sqrt(tf.math.unsorted_segment_sum(squares, ids, len(found)))
+
+    ratios = tf.math.divide_no_nan(
+        per_group(view.update_squares, owner), per_group(view.weight_squares, owner)
+    )
+    return tf.concat([per_group(view.gradient_squares, trained), ratios], 0)
+
+
+def places_with_gradient(gradients: Sequence[tf.Tensor | None]) -> list[int]:
+    """Which weights the loss depends on: what `norms.squares` of the gradients is about."""
+    return [place for place, gradient in enumerate(gradients) if gradient is not None]
+
+
+def first_not_finite(squares: tf.Tensor, places: Sequence[int]) -> tf.Tensor:
+    """The place of the first gradient that is not finite, int64; -1 where all are.
 
     Args:
-        found: The groups.
-        gradients: As `StepView.gradients`.
-        weights: The weights before the update.
-        updates: w_new - w_old per weight.
+        squares: `norms.squares` of the gradients; one that overflows is not finite, as the norm.
+        places: Of these gradients among the weights.
     """
-
-    def per_group(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
-        wide = [None if t is None else tf.cast(t, tf.float32) for t in tensors]
-        return tf.stack([norms.global_norm([wide[i] for i in g.places]) for g in found])
-
-    ratios = tf.math.divide_no_nan(per_group(updates), per_group(weights))
-    return tf.concat([per_group(gradients), ratios], 0)
-
-
-def first_not_finite(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
-    """The place of the first gradient that is not finite, int64; -1 where all are."""
-    places = [place for place, g in enumerate(gradients) if g is not None]
     if not places:
         return tf.constant(-1, tf.int64)
-    # A sum of squares that overflows is not finite either, as for the global norm.
-    squares = tf.stack([tf.nn.l2_loss(gradients[place]) for place in places])
     bad = tf.logical_not(tf.math.is_finite(squares))
     first = tf.gather(tf.constant(places, tf.int64), tf.argmax(tf.cast(bad, tf.int32)))
     return tf.where(tf.reduce_any(bad), first, tf.constant(-1, tf.int64))

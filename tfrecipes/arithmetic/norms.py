@@ -27,11 +27,16 @@ def dense(gradient: Gradient) -> tf.Tensor | None:
     return tf.cast(gradient, tf.float32)
 
 
+def squares(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
+    """|t_i|^2 of each tensor that is there, float32 (tensors,)."""
+    # l2_loss is one kernel without a temporary for the squares; it halves, exactly.
+    halves = [tf.cast(tf.nn.l2_loss(t), tf.float32) for t in tensors if t is not None]
+    return 2.0 * tf.stack(halves) if halves else tf.zeros((0,))
+
+
 def sum_of_squares(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
     """sum_i |t_i|^2 over the tensors that are there, a float32 scalar."""
-    # l2_loss is one kernel without a temporary for the squares; it halves, exactly.
-    parts = [2.0 * tf.nn.l2_loss(t) for t in tensors if t is not None]
-    return tf.add_n(parts) if parts else tf.zeros(())
+    return tf.reduce_sum(squares(tensors))
 
 
 def global_norm(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:

@@ -42,18 +42,27 @@ class StepView:
     samples: tf.Tensor
     clip_limit: float | None
     gradient_norm: tf.Tensor
+    gradient_squares: tf.Tensor
 
     @cached_property
     def updates(self) -> Sequence[tf.Tensor]:
         return self.update_source()
 
     @cached_property
+    def weight_squares(self) -> tf.Tensor:
+        return norms.squares(self.weights)
+
+    @cached_property
+    def update_squares(self) -> tf.Tensor:
+        return norms.squares(self.updates)
+
+    @cached_property
     def weight_norm(self) -> tf.Tensor:
-        return norms.global_norm(self.weights)
+        return tf.sqrt(tf.reduce_sum(self.weight_squares))
 
     @cached_property
     def change_norm(self) -> tf.Tensor:
-        return norms.global_norm(self.updates)
+        return tf.sqrt(tf.reduce_sum(self.update_squares))
 
 
 Column = Callable[[StepView], tf.Tensor]

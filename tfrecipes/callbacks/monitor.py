@@ -295,7 +295,9 @@ class Monitor(StepCallback):
             run = replace(read_run(self._files.path), state={"status": status})
         else:
             run = self._watch.run(status)
-        self.findings = self._watch.findings = with_stop(diagnose(run, self.rules), step.stopped)
+        self.findings = self._watch.findings = with_stop(
+            diagnose(run, self._watch.rules), step.stopped
+        )
         self.facts.update(status=status, reason=step.stopped)
         self._write_facts()
         if self._files is not None:

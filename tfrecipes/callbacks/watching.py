@@ -60,13 +60,14 @@ class Watch:
         folder: The run's folder, for rules that look; None without one.
 
     Attributes:
+        rules: The rules, of which a user's own cannot end the training by raising.
         findings: Of the last look.
         said: What was printed, by rule and severity.
         facts: As in facts.json.
     """
 
     def __init__(self, rules: Sequence[Rule] = RULES, folder: Any = None) -> None:
-        self._rules = [rule if rule in RULES else _kept_from_raising(rule) for rule in rules]
+        self.rules = [rule if rule in RULES else _kept_from_raising(rule) for rule in rules]
         self._folder = folder
         self.recipe: Mapping[str, Any] | None = None
         self.facts: dict[str, Any] = {}
@@ -137,7 +138,7 @@ class Watch:
             return False
         before = self.findings
         try:
-            self.findings = diagnose(self.run(status), self._rules)
+            self.findings = diagnose(self.run(status), self.rules)
         except Exception as error:  # a rule of ours with a fault must not end a training run
             print(f"Monitor: the run could not be judged, training goes on. {error!r}")
         self._spent += time.monotonic() - began

@@ -129,7 +129,8 @@ def update(
     scale = current_scale(optimizer)
     if scale is not None:
         gradients = [None if g is None else g / scale for g in gradients]
-    norm = norms.global_norm(gradients)
+    squares = norms.squares(gradients)
+    norm = tf.sqrt(tf.reduce_sum(squares))
     finite = tf.math.is_finite(norm)
     if loss is not None:
         finite = tf.logical_and(finite, tf.math.is_finite(loss))
@@ -143,23 +144,27 @@ def update(
     if plan.average is not None and state is not None:
         rate = plan.average.rate(_since_start(inner, state), rate)
 
-    def row(finite: bool, before: Any, after: Any) -> tf.Tensor:
-        if state is None or not plan.columns:
+    def noted(finite: bool, weights: list[tf.Tensor], updates: Any) -> tf.Tensor:
+        """The telemetry's row, after the layers' norms where they are due."""
+        if state is None or not (plan.columns or plan.layers):
             return tf.zeros((0,))
         view = telemetry.StepView(
             number=local(state.attempts).read_value(),
             loss=tf.zeros(()) if loss is None else loss,
             learning_rate=rate,
             gradients=gradients,
-            weights=before(),
-            update_source=after,
+            weights=weights,
+            update_source=updates,
             finite=tf.constant(finite),
             loss_scale=tf.ones(()) if scale is None else scale,
             samples=tf.zeros(()) if samples is None else samples,
             clip_limit=inner.global_clipnorm,
             gradient_norm=norm,
+            gradient_squares=squares,
         )
-        return telemetry.row(plan.columns, view)
+        if plan.layers is not None:
+            watch.layers(plan.layers, state, view)
+        return telemetry.row(plan.columns, view) if plan.columns else tf.zeros((0,))
 
     def commit() -> tf.Tensor:
         old = read_all(variables)
@@ -167,27 +172,17 @@ def update(
         _step(inner, clipped, variables, old, rate)
         if plan.average is not None and state is not None:
             move_average(plan.average, state, inner)
-
-        def change() -> list[tf.Tensor]:
-            return [n - o for n, o in zip(read_all(variables), old, strict=True)]
-
-        if plan.layers is not None and state is not None:
-            watch.layers(plan.layers, state, gradients, old, change)
-        return row(True, lambda: old, change)
+        return noted(
+            True, old, lambda: [n - o for n, o in zip(read_all(variables), old, strict=True)]
+        )
 
     def skip() -> tf.Tensor:
         for variable, value in undo:
             variable.assign(value)
-        old = read_all(variables)
-
-        def no_change() -> list[tf.Tensor]:
-            return [tf.zeros_like(o) for o in old]
-
         if state is not None:
-            watch.bad_step(state, gradients, loss)
-            if plan.layers is not None:
-                watch.layers(plan.layers, state, gradients, old, no_change)
-        return row(False, lambda: old, no_change)
+            watch.bad_step(state, gradients, squares, loss)
+        old = read_all(variables)
+        return noted(False, old, lambda: [tf.zeros_like(o) for o in old])
 
     written = tf.cond(taken, commit, skip)
     if scaler is not None:

@@ -3,52 +3,50 @@
 Nothing here moves what is trained. A step that is not due, and is good, pays one comparison.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tfrecipes.arithmetic import layer_groups
+from tfrecipes.arithmetic.telemetry import StepView
 from tfrecipes.step.keras_seams import local
 from tfrecipes.step.state import StepState
 
 
-def layers(
-    every: int,
-    state: StepState,
-    gradients: Sequence[tf.Tensor | None],
-    old: Sequence[tf.Tensor],
-    change: Callable[[], Sequence[tf.Tensor]],
-) -> None:
+def layers(every: int, state: StepState, view: StepView) -> None:
     """Write each layer group's norms into their ring, if this step's number is a multiple of `every`.
 
     Args:
         every: Steps from one row to the next.
         state: The step's variables.
-        gradients: One a weight, reduced, unscaled, before clipping.
-        old: The weights before the update.
-        change: Gives w_new - w_old per weight.
+        view: The step.
     """
     groups = state.groups
     ring = local(state.layer_rings[every, groups])
-    number = local(state.attempts).read_value()
+    # Taken here: the columns want the sums of squares too, and a branch is handed three vectors
+    # and not every weight, update and gradient.
+    _ = view.weight_squares, view.update_squares
 
     def write() -> tf.Tensor:
-        row = layer_groups.norms_of(groups, gradients, old, change())
-        ring.scatter_nd_update([[number // every % ring.shape[0]]], row[None])
+        row = layer_groups.norms_of(groups, view)
+        ring.scatter_nd_update([[view.number // every % ring.shape[0]]], row[None])
         return tf.zeros(())
 
-    tf.cond(tf.equal(number % every, 0), write, lambda: tf.zeros(()))
+    tf.cond(tf.equal(view.number % every, 0), write, lambda: tf.zeros(()))
 
 
 def bad_step(
-    state: StepState, gradients: Sequence[tf.Tensor | None], loss: tf.Tensor | None
+    state: StepState,
+    gradients: Sequence[tf.Tensor | None],
+    squares: tf.Tensor,
+    loss: tf.Tensor | None,
 ) -> None:
     """Note where a step that is skipped went bad, if it is the fit's first or the first in a row."""
     finite_loss = tf.constant(True) if loss is None else tf.math.is_finite(loss)
     seen = tf.stack(
         [
             local(state.attempts).read_value(),
-            layer_groups.first_not_finite(gradients),
+            layer_groups.first_not_finite(squares, layer_groups.places_with_gradient(gradients)),
             tf.cast(finite_loss, tf.int64),
         ]
     )
