@@ -16,7 +16,6 @@ from tfrecipes.doctor.rules.data import (
 from tfrecipes.doctor.rules.divergence import (
     diverged,
     learning_rate_too_high,
-    not_finite,
     oscillating,
     warmup_missing,
 )
@@ -28,6 +27,7 @@ from tfrecipes.doctor.rules.layers import (
     frozen_layers,
     vanishing_gradients,
 )
+from tfrecipes.doctor.rules.lost_steps import not_finite
 from tfrecipes.doctor.rules.outputs import (
     initial_loss,
     logits_mismatch,

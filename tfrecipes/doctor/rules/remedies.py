@@ -23,9 +23,14 @@ _IN_KERAS = {
 _POLICIES = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16", "float32": "float32"}
 
 
+def joined(*sentences: str) -> str:
+    """The sentences that are not empty, as one text."""
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
 def advise(*, data: str = "", rate: str = "", architecture: str = "", rest: str = "") -> str:
     """One text, in the order in which to look: data, learning rate, architecture, the rest."""
-    return " ".join(part for part in (data, rate, architecture, rest) if part)
+    return joined(data, rate, architecture, rest)
 
 
 def change(look: Look, key: str, value: Any) -> str:
@@ -81,7 +86,11 @@ def clip(look: Look) -> str:
 
 
 def warm_up(look: Look) -> str:
-    """A sentence that lengthens the warmup."""
+    """A sentence that lengthens the warmup, empty where it takes a tenth of the run already."""
+    steps, total = look.fact("schedule", "config"), look.fact_number("total_steps")
+    steps = steps.get("warmup_steps") if isinstance(steps, dict) else None
+    if isinstance(steps, int | float) and total and steps >= 0.1 * total - 1:
+        return ""
     if look.setting("schedule", "name") == "one_cycle":
         return f"Warm up longer: {change(look, 'schedule.warmup_fraction', 0.4)}."
     return f"Warm up longer: {change(look, 'schedule.warmup', '10%')}."
