@@ -27,8 +27,8 @@ def validation_gap(run: object) -> Finding | None:
     """Overfitting: a validation loss that rose from its best while the training loss went on falling.
 
     By 10 % (two last epochs agreeing), its best at least 3 epochs and a fifth of the run back; or a
-    validation loss that stands at 3 times the training loss and more, after training went below a
-    tenth of what guessing gives. The epoch in which validation was best is where it began.
+    validation loss that stands at 10 times the training loss and a quarter of what guessing gives (3 times
+    and half of it), after training went below a tenth of it. The epoch in which validation was best is where it began.
     """
     look = Look.at(run)
     epochs, loss, validation = look.both_losses
@@ -46,11 +46,13 @@ def validation_gap(run: object) -> Finding | None:
     )
     guess = look.guess
     training = _training_then(look, loss)
+    stands = float(validation[-2:].min())
     wide = (
         guess is not None
-        and guess > 0
-        and training < 0.1 * guess
-        and validation[-2:].min() > max(at.GAP_WIDE * training, 0.15 * guess)
+        and 0 < training < 0.1 * guess
+        and any(
+            stands > times * training and stands > share * guess for times, share in at.GAP_WIDE
+        )
     )
     if not (rose or wide):
         return None
