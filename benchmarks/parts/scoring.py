@@ -52,7 +52,7 @@ def judge(fault: Fault, findings: Sequence[Finding]) -> dict[str, Any]:
         "rank": ranks[0] + 1 if ranks else None,
         "loud": len(loud),
         "wrong": wrong,
-        "rules": [f"{f['severity'][0]}:{f['rule']}" for f in findings],
+        "said": ", ".join(f"{f['severity']} {f['rule']}" for f in findings),
     }
 
 
