@@ -26,6 +26,19 @@ def _inputs(look: Look) -> Iterator[tuple[str, Mapping[str, Any]]]:
             return
 
 
+def _size(one: Mapping[str, Any]) -> int:
+    """Features of an input, 0 where its shape is not known."""
+    shape = one.get("shape")
+    try:
+        return int(np.prod([int(n) for n in shape])) if isinstance(shape, list | tuple) else 0
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _features(look: Look) -> int:
+    return sum(_size(one) for _, one in _inputs(look))
+
+
 def _number(part: Mapping[str, Any], key: str) -> float | None:
     value = part.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
@@ -85,15 +98,9 @@ def constant_features(run: object) -> Finding | None:
     """Inputs of which nine tenths or more never change (an error where all do not); few are worth knowing."""
     look = Look.at(run)
     for name, one in _inputs(look):
-        shape = one.get("shape")
         constant, deviation = _number(one, "constant_features"), _number(one, "std")
         low, high = _number(one, "min"), _number(one, "max")
-        try:
-            features = (
-                int(np.prod([int(n) for n in shape])) if isinstance(shape, list | tuple) else 0
-            )
-        except (TypeError, ValueError):
-            features = 0
+        features = _size(one)
         same = deviation == 0 or (low is not None and low == high)
         if not same and str(one.get("dtype") or "").startswith(("int", "uint")) and look.embeds:
             continue  # a place of a text that always has the same word
@@ -233,7 +240,7 @@ def labels_unrelated(run: object) -> Finding | None:
 
 
 def duplicate_samples(run: object) -> Finding | None:
-    """Training samples that are copies of others: a warning from one in five on."""
+    """Training samples that are copies of others: a warning from one in five on, of 8 features or more."""
     look = Look.at(run)
     repeated, samples = look.fact_number("data", "repeated"), look.fact_number("data", "samples")
     if not repeated or not samples:
@@ -244,7 +251,9 @@ def duplicate_samples(run: object) -> Finding | None:
         return None
     return Finding(
         "duplicate_samples",
-        "warning" if share >= at.REPEATED_MANY else "info",
+        "warning"
+        if share >= at.REPEATED_MANY and _features(look) >= at.REPEATED_FEATURES
+        else "info",
         f"{int(repeated):,} of {plural(int(looked), 'training sample')} looked at are copies of others ({share:.0%}).",
         "Samples are repeated: the data are fewer than they look, and copies may lie on both sides of a split.",
         advise(

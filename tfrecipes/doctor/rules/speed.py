@@ -22,7 +22,7 @@ def _share(look: Look, name: str) -> tuple[float, float] | None:
 
 
 def input_bound(run: object) -> Finding | None:
-    """Half of the time or more spent waiting for data."""
+    """45 % of the time or more spent waiting for data."""
     look = Look.at(run)
     share = _share(look, "data_wait")
     if share is None or share[0] < at.WAITING or share[1] < at.LONG_ENOUGH:
