@@ -810,3 +810,21 @@ class TestRanking:
         others = [rule for rule in RULES if rule.__name__ != "logits_mismatch"]
         made = run(FLAT, facts={"last_activation": "softmax"}, val=np.full(8, 2.3))
         assert diagnose(made, rules=others)[0].rule == "labels_unrelated"
+
+
+class TestARateOfAThousand:
+    """SGD(1e3) on a loss of 2.3: it is thrown far above its start by the first step, and stays."""
+
+    BLOWN = np.concatenate([[2.3], 3e4 * np.abs(noise(0.5, 399))])
+    FALLING = np.concatenate([[2.3], np.geomspace(1e6, 2e4, 399)])
+
+    @pytest.mark.parametrize("loss", [BLOWN, FALLING], ids=["stays", "falls back slowly"])
+    def test_telemetry_alone_is_enough(self, loss: np.ndarray) -> None:
+        (finding,) = diagnose({"step": T, "loss": loss})
+        assert finding.rule == "diverged"
+        assert "learning rate is too high" in finding.cause
+
+    def test_a_lucky_first_batch_is_no_divergence(self) -> None:
+        loss = np.random.default_rng(0).chisquare(1, STEPS) * falling()
+        loss[0] = 0.002
+        assert diagnose({"step": T, "loss": loss}) == []

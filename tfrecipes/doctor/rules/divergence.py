@@ -42,7 +42,7 @@ def _never_came_down(look: Look, trend: Trend) -> bool:
 
     The start is the first step's loss, before any update. One batch's loss may be small by luck, so
     that without log K to compare with the weights must have been shaken too, or the rise be of a
-    hundred times without a fall after it.
+    hundred times without a fall after it, or of a thousand.
     """
     late = look.loss[look.loss.size // 2 :]
     low, first = float(np.percentile(late, 25)), float(look.loss[0])
@@ -51,7 +51,8 @@ def _never_came_down(look: Look, trend: Trend) -> bool:
         return low > at.MANY_GUESSES * known + 1.2 * max(0.0, first - known) and trend.end > low / 2
     if first <= 0 or low < at.FAR_ABOVE_START * first or trend.end < at.FAR_ABOVE_START * first:
         return False
-    return bool(_shaken(look)) or (low > 100 * first and rank_correlation(trend.points) > -0.5)
+    risen = low > 1000 * first or (low > 100 * first and rank_correlation(trend.points) > -0.5)
+    return risen or bool(_shaken(look))
 
 
 def _few_epochs_diverged(look: Look) -> bool:
