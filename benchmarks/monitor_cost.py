@@ -7,8 +7,8 @@ On: `tfr.Monitor(directory)` as it comes: every column of every step, layers eve
 of model and data, system.csv, TensorBoard, the rules at each epoch's end. Off: `tfr.TrainStep()`,
 the same step without any of it. Both have the same model, optimizer and dataset, whose autotuner
 is off (it sleeps, and an epoch's time would be rounded up to that sleep). Fits are run in turn; of
-each the median epoch counts, without the first, and beside it what the fit takes before its first
-step and after its last one more than the other.
+each the epochs but the first count, and beside it what the fit takes more than the other before its
+first epoch and after its last.
 """
 
 import argparse
@@ -93,8 +93,8 @@ class Clock(keras.callbacks.Callback):
 
     @property
     def epoch_seconds(self) -> float:
-        """The median epoch's, without the first."""
-        return statistics.median(np.diff(self.ends).tolist())
+        """The mean epoch's, without the first."""
+        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Timed:
     """Fits of one model.
 
     Attributes:
-        once: Fits, and returns the median epoch's seconds.
+        once: Fits, and returns the mean epoch's seconds.
         around: What each fit took before its first epoch and after its last [s].
     """
 
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few steps, one pair")
-    parser.add_argument("--pairs", type=int, default=15, help="how many fits of each")
+    parser.add_argument("--pairs", type=int, default=7, help="how many fits of each")
     parser.add_argument("--nets", nargs="*", default=list(CASES), help="which nets")
     parser.add_argument("--out", type=Path, help="another file for the JSON")
     given = parser.parse_args(arguments)

@@ -242,7 +242,7 @@ def monitor_part() -> list[str]:
         where(measured),
         "With is `tfr.Monitor(directory)` as it comes: every column, layers every 16th step, facts, "
         "the machine, TensorBoard, the rules at each epoch's end. Without is the same step, "
-        "`tfr.TrainStep()`. Ratios of the median epoch of fits taken in turn. Fixed is what a fit "
+        "`tfr.TrainStep()`. Ratios of the mean epoch after the first, of fits taken in turn. Fixed is what a fit "
         "takes longer before its first epoch and after its last. Beside others' work on the same "
         "cores a ratio is only as sure as its middle half is narrow.",
         "\n".join(lines),

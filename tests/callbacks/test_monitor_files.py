@@ -304,6 +304,13 @@ def test_a_logger_that_raises_is_said_once_and_left_out(capsys):
 # ------------------------------------------------------------------------ rules while training runs
 
 
+@pytest.fixture
+def time_for_rules(monkeypatch):
+    """However slow the machine is, the rules have their time."""
+    monkeypatch.setattr("tfrecipes.callbacks.watching.FREE", 1e9)
+
+
+@pytest.mark.usefixtures("time_for_rules")
 def test_rules_are_asked_at_every_epoch_and_each_finding_is_said_once(tmp_path, capsys):
     seen = []
 
@@ -318,6 +325,7 @@ def test_rules_are_asked_at_every_epoch_and_each_finding_is_said_once(tmp_path, 
     assert "mine" in [f["rule"] for f in read_run(tmp_path).findings]
 
 
+@pytest.mark.usefixtures("time_for_rules")
 def test_findings_are_written_while_training_goes_on(tmp_path):
     written = []
 

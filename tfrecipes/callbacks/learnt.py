@@ -43,6 +43,7 @@ def facts_of(model: keras.Model, fit: Fit, plan: StepPlan, state: StepState) -> 
         "precision": _precision(model),
         "average": _average(plan),
         "first_bad": None,
+        "first_step": int(local(state.attempts)),
         **_losses(model, plan),
     }
     return facts | layers_of(model, state)
@@ -126,9 +127,11 @@ def _schedule(
 
     # One small graph and not 200 calls of a schedule's many operations, which take .3 s. A model
     # that runs eagerly may have a schedule that no graph can hold.
-    rates = (each if model.run_eagerly else tf.function(each, autograph=False))(
-        tf.cast(places + updates, count.dtype)
-    )
+    steps = tf.cast(places + updates, count.dtype)
+    if not model.run_eagerly:
+        # Concrete at once: TensorFlow warns of a new function in every fit, and this one is meant.
+        each = tf.function(each, autograph=False).get_concrete_function(steps)
+    rates = each(steps)
     found["points"] = [
         [int(place) + attempts, float(rate)]
         for place, rate in zip(places, rates.numpy(), strict=True)

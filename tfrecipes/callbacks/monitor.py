@@ -31,7 +31,7 @@ class Monitor(StepCallback):
 
     The step writes its row into a ring on the device; the host reads it about once a second, at
     an epoch's end and at the fit's. At each epoch's end and on a spike of the loss or the gradient
-    norm the rules are asked, within a hundredth of the fit's time; a new error or warning is
+    norm the rules are asked, within a two-hundredth of the fit's time; a new error or warning is
     printed once.
 
     Args:

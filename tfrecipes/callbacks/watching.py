@@ -14,7 +14,7 @@ from tfrecipes.runs.reading import Run
 # Rows of a table in memory at most; where there are more, every second is left out, and again.
 MOST_ROWS = 40_000
 # Asking the rules may take this share of the fit's time, after a start that is free [s].
-SHARE, FREE = 0.01, 0.1
+SHARE, FREE = 0.005, 0.05
 # A value so many times the median of the last ones is a spike; loss, gradient norm.
 SPIKES = {"loss": 3.0, "grad_norm": 10.0}
 _REMEMBERED, _ENOUGH = 256, 50

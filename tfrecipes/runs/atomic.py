@@ -48,12 +48,14 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
+def write_atomically(path: str | os.PathLike[str], data: bytes | str, sync: bool = True) -> Path:
     """Puts `data` at `path`: temporary file beside it, fsync, rename, fsync of the directory.
 
     Args:
         path: Where the file shall be. A symbolic link there is replaced, not followed.
         data: The content; text is written as UTF-8.
+        sync: Whether to wait for the disk, 5 to 10 ms. Without it a kill or a reader still finds the
+            old file or the new one; after a power cut it may be the old one.
 
     Returns:
         The path.
@@ -68,11 +70,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
         try:
             write_whole(descriptor, raw)
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
-        sync_directory(path.parent)
+        if sync:
+            sync_directory(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,8 @@ from tfrecipes.runs.reading import (
 )
 from tfrecipes.runs.steps import SYSTEM_INTEGERS, StepsFile, read_table
 
+_SYNC_EVERY = 1.0  # [s]
+
 Status = Literal["running", "finished", "stopped", "preempted"]
 STATUSES: tuple[Status, ...] = ("running", "finished", "stopped", "preempted")
 
@@ -54,6 +57,7 @@ class RunFolder:
         self._lock = locked(self.path)
         self.holds_run = any((self.path / name).exists() for name in FILES)
         self._epochs: list[dict[str, float]] | None = None
+        self._epochs_synced = float("-inf")
         self._made: list[Path] = []  # folders that were not there before, the innermost first
 
     @classmethod
@@ -260,7 +264,11 @@ class RunFolder:
         writer.writerow([re.sub(r"[\r\n]+", " ", column) for column in columns])
         for row in rows:
             writer.writerow([repr(row[column]) if column in row else "" for column in columns])
-        write_atomically(self.epochs_path, text.getvalue())
+        # Epochs may be shorter than the disk's answer: it is waited for about once a second.
+        sync = time.monotonic() - self._epochs_synced >= _SYNC_EVERY
+        write_atomically(self.epochs_path, text.getvalue(), sync)
+        if sync:
+            self._epochs_synced = time.monotonic()
 
     def _write_json(self, name: str, value: Any) -> None:
         write_atomically(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

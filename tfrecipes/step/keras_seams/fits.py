@@ -98,8 +98,8 @@ class Fit:
         """
         for callback in self.callbacks.callbacks:
             if isinstance(callback, MonitorCallback) and callback.best is not None:
-                best = float(keras.ops.convert_to_numpy(callback.best))
-                callback.best = None if math.isnan(best) else callback.best
+                best: Any = keras.ops.convert_to_numpy(callback.best)
+                callback.best = None if math.isnan(float(best)) else callback.best
 
     def call_last(self, callback: keras.callbacks.Callback) -> None:
         """Move a callback to the end of this fit's list."""
