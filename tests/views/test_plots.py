@@ -361,7 +361,7 @@ def test_a_layer_without_values_and_a_single_row_are_drawn():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a"]
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, 1e300, 1e-300, 5e-324, 1.7e308, np.inf, np.nan])
+@pytest.mark.parametrize("value", [0.0, -1.0, 5e-324, 1.7e308, np.inf, np.nan])
 def test_any_number_can_be_drawn(value):
     rows = 60
     names = ("loss", "grad_norm", "update_ratio", "learning_rate", "loss_scale")
@@ -377,7 +377,8 @@ def test_any_number_can_be_drawn(value):
 def test_facts_that_somebody_edited_spoil_no_picture():
     for points in (None, "x", [[1]], [[0, "a"]], [], [[0, np.nan]], {"a": 1}):
         facts = {"schedule": {"points": points}, "optimizer": "x", "steps_per_epoch": "y"}
-        drawn(plot_run(run_of(steps_of(20), EPOCHS, facts=facts, system=[], layers={"step": "x"})))
+        odd = {"facts": facts, "system": [], "layers": {"step": "x"}}
+        assert "loss" in panels(plot_run(run_of(steps_of(20), EPOCHS, **odd)))
 
 
 def test_metrics_other_than_accuracy_have_their_panels():

@@ -313,4 +313,4 @@ def _draw_memory(axes: Axes, curves: Curves) -> None:
             memory = curves.system[name] / 2**30
             words = f"{label}, {_largest(memory):.2g} at most"
             draw_line(axes, curves.system_x, memory, words, color=colour, lw=1.6)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])

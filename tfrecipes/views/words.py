@@ -129,7 +129,7 @@ def _optimizer(facts: Facts) -> str:
     rest = [
         _with(words.get(key, key.replace("_", " ")), value)
         for key, value in table.items()
-        if key != "name"
+        if key != "name" and (table.get("use_ema") is True or key != "ema_momentum")
     ]
     return _joined(_text(table.get("name")), *rest)
 
