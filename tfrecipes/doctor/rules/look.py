@@ -169,6 +169,12 @@ class Look(Tables):
         return self.fact(which, "labels", key)
 
     @property
+    def tiny(self) -> bool:
+        """Whether the model has fewer parameters than can tell so many classes apart."""
+        parameters, classes = self.fact_number("parameters"), self.classes
+        return bool(parameters and classes and parameters < at.PARAMETERS_A_CLASS * classes)
+
+    @property
     def embeds(self) -> bool:
         """Whether a layer takes whole numbers for indices."""
         return any("Embedding" in str(name) for name in mapping(self.fact("layers")))

@@ -215,7 +215,7 @@ def predicting_prior(run: object) -> Finding | None:
     shares = look.label_shares
     if shares.size and guess < 0.5 * np.log(shares.size):
         return None  # one class dominates: guessing is most of what there is
-    if _too_small(look) and plateau(look) is not None:
+    if look.tiny and plateau(look) is not None:
         return None  # which says so
     cause, advice = _why_guessing(look)
     return Finding(
@@ -225,11 +225,6 @@ def predicting_prior(run: object) -> Finding | None:
         cause,
         advice,
     )
-
-
-def _too_small(look: Look) -> bool:
-    parameters, classes = look.fact_number("parameters"), look.classes
-    return bool(parameters and classes and parameters < at.PARAMETERS_A_CLASS * classes)
 
 
 def _why_guessing(look: Look) -> tuple[str, str]:
@@ -247,7 +242,7 @@ def _why_guessing(look: Look) -> tuple[str, str]:
                 architecture="Initialise at random, use activations that leak, and look for `stop_gradient`."
             ),
         )
-    if _too_small(look):
+    if look.tiny:
         parameters = look.fact_number("parameters") or 0
         return (
             f"The model is too small for the task (capacity): {parameters:,.0f} parameters for {look.classes} classes.",

@@ -187,8 +187,8 @@ def _more_epochs(look: Look) -> int:
 def plateau(run: object) -> Finding | None:
     """A run that ends not far below guessing, although its steps were of a good size.
 
-    Training and validation above .7, the worse of them above .82 of what guessing gives after 5 epochs
-    or more, less than half of the fall in the second half of the summed learning rate, updates above
+    Training and validation above .7, the worse of them above .82 of what guessing gives (.7 for fewer than
+    20 parameters a class) after 5 epochs or more, less than half of the fall in the second half of the summed learning rate, updates above
     9e-4 of the weights at their height, and no fall any more where the rate has not decayed.
     """
     look = Look.at(run)
@@ -201,7 +201,10 @@ def plateau(run: object) -> Finding | None:
     validation = finite(look.epoch("val_loss"))
     worse = max(trend.end, float(validation.min())) if validation.size else trend.end
     best = float(validation.min()) if validation.size else trend.end
-    if min(trend.end, best) < at.STUCK * level or worse < at.STUCK_WORSE * level:
+    if (
+        min(trend.end, best) < at.STUCK * level
+        or worse < (at.STUCK if look.tiny else at.STUCK_WORSE) * level
+    ):
         return None
     if (share is not None and share > at.STUCK_LATE) or _still_falls(look, trend, level):
         return None

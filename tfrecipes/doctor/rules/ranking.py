@@ -251,7 +251,6 @@ _ASIDE = (
     "initial_loss",
     "labels_sorted",
     "class_collapse",
-    "frozen_layers",
     "mostly_clipped",
     "update_ratio",
 )
