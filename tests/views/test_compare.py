@@ -147,6 +147,17 @@ def test_control_characters_reach_no_terminal():
     assert "\x1b" not in text
 
 
+def test_what_is_unknown_in_one_run_and_missing_in_another_does_not_differ():
+    first, second = full_run(), full_run()
+    del first.facts["first_bad"], first.facts["micro_batch"]
+    second.facts["first_bad"] = second.facts["micro_batch"] = None
+    (section,) = compare_sections(
+        replace(first, recipe=first.facts), replace(second, recipe=second.facts)
+    )
+    assert section.rows == []
+    assert section.sentence == "Recipe: nothing differs."
+
+
 def compare_sections(*runs):
     from tfrecipes.views.compare import _differences
 

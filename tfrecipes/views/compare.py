@@ -24,7 +24,7 @@ from tfrecipes.views.verdict import best_and_last, count, verdict
 MOST_RUNS, MOST_ROWS = 32, 200
 _MISSING = "-"
 # What differs between any two runs, or is long and stands in a panel.
-_NOT_COMPARED = ("started_at", "schedule.points", "groups", "data.labels.counts")
+_NOT_COMPARED = ("started_at", "schedule.points", "groups", "labels.counts", "status", "words")
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _differences(
     rows = [
         (shortened(key), [shortened(table.get(key, _MISSING)) for table in flat])
         for key in keys
-        if not key.endswith(_NOT_COMPARED) and len({table.get(key) for table in flat}) > 1
+        if not key.endswith(_NOT_COMPARED) and len({table.get(key, _MISSING) for table in flat}) > 1
     ]
     if not any(flat):
         sentence = f"{title}: none of the runs has any recorded."
