@@ -29,6 +29,8 @@ class StepView:
         loss_scale: The scale that this step's loss was multiplied by; 1 when off.
         samples: Samples of this step over all replicas and micro-batches.
         clip_limit: The global clip's limit, or None.
+        gradient_norm: |g| over all weights.
+        gradient_squares: |g|^2 of each weight that has a gradient.
     """
 
     number: tf.Tensor
