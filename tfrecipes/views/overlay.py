@@ -24,6 +24,7 @@ from tfrecipes.views.canvas import (
 )
 from tfrecipes.views.curves import Curves, Series, has
 from tfrecipes.views.panels import draw_line, metrics_of, set_scale
+from tfrecipes.views.thinning import thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, BROWN, VIOLET, INK)
 # So many points tell the course of a noisy line.
 _COURSE = 150
+# And so many, with the least and the greatest of every stretch, its noise: a page of 32 runs stays small.
+_FAINT = 600
 _DASHES = (0, (4, 2))
 
 
@@ -180,7 +183,8 @@ def _draw_noisy(axes: Axes, member: Member, series: Series) -> None:
     known = np.isfinite(y)
     x, y = x[known], y[known]
     if x.size > 2 * _COURSE:
-        draw_line(axes, *series, color=member.colour, lw=0.6, alpha=0.25)
+        faint = thinned(*series, most=_FAINT)
+        draw_line(axes, *faint, color=member.colour, lw=0.6, alpha=0.25)
         parts = np.array_split(np.arange(x.size), _COURSE)
         x, y = (np.array([np.median(values[part]) for part in parts]) for values in (x, y))
     draw_line(axes, x, y, color=member.colour, lw=1.6)
