@@ -4,6 +4,12 @@ from typing import Any
 
 WAYS = {"diagnose": "`diagnose` alone", "diagnose_and_check": "`diagnose` and `check`"}
 
+FAMILIES = {
+    "image": "a CNN on CIFAR-10 at half its resolution (`image`)",
+    "text": "a character transformer on tiny Shakespeare (`text`)",
+    "table": "a dense net on scikit-learn's digits (`table`)",
+}
+
 PUBLISHED = (
     (
         "UMLAUT, CHI 2021",
@@ -57,9 +63,8 @@ def page(measured: dict[str, Any], where: str) -> str:
         "# Is it true what `diagnose` says?",
         "Written by `docs/write_results.py` from `benchmarks/results/diagnosis.json`.",
         where,
-        f"{report['faults']} faults are planted, one at a time, in real training programs of "
-        f"{len(families)} families: a CNN on CIFAR-10 at half its resolution, a character "
-        "transformer on tiny Shakespeare, a dense net on scikit-learn's digits. About half of the "
+        f"{report['faults']} faults are planted, one at a time, in real training programs: "
+        f"{', '.join(FAMILIES[f] for f in families)}. About half of the "
         "programs are stock Keras, `compile` and `fit` with `tfr.Monitor`; the others are "
         "`recipe.fit`. A run takes a few seconds. Beside them stand healthy programs: each of the "
         "saved recipes, and stock Keras with Adam, SGD or RMSprop, streams, micro-batches, EMA, "
