@@ -29,6 +29,13 @@ def test_layers_of_one_level_are_joined_with_their_neighbours():
     assert [group.name for group in found] == ["dense_0..dense_2", "dense_3..dense_5", "dense_6"]
 
 
+def test_what_all_paths_begin_with_is_left_out():
+    found = layer_groups.groups(["net/a/kernel", "net/a/bias", "net/b/kernel"])
+    assert [group.name for group in found] == ["a", "b"]
+    (alone,) = layer_groups.groups(["net/a/kernel", "net/a/bias"])
+    assert alone.name == "a"
+
+
 def test_a_name_becomes_a_column_whatever_is_in_it():
     (group,) = layer_groups.groups(['my "layer", odd\n/kernel'])
     assert group.name == "my _layer__ odd_"

@@ -27,7 +27,7 @@ class Group:
 def groups(paths: Sequence[str], most: int = MOST_GROUPS) -> tuple[Group, ...]:
     """Group weights by the layer that owns them, and layers by the prefix that they share.
 
-    A weight's layer is its path without the last part. Where that makes too many groups the
+    A weight's layer is its path without the last part, and without what all paths begin with. Where that makes too many groups the
     deepest paths are cut by a part, again and again; layers of one level that are still too many
     are joined with their neighbours, "first..last".
 
@@ -46,6 +46,8 @@ def groups(paths: Sequence[str], most: int = MOST_GROUPS) -> tuple[Group, ...]:
         (Group(name='a', places=(0, 1, 2)), Group(name='head', places=(3,)))
     """
     owners = [path.rpartition("/")[0] or path for path in paths]
+    while owners and all("/" in o for o in owners) and len({o.split("/")[0] for o in owners}) == 1:
+        owners = [o.partition("/")[2] for o in owners]  # a Sequential's own name is in every path
     while len(set(owners)) > most and (depth := max(o.count("/") for o in owners)):
         owners = [o.rpartition("/")[0] if o.count("/") == depth else o for o in owners]
     found: dict[str, list[int]] = {}

@@ -181,6 +181,9 @@ def _losses(model: keras.Model, plan: StepPlan) -> dict[str, Any]:
         loss = keras.losses.get(loss)
     loss = getattr(loss, "loss", loss)  # inside ours that smooths a plain one
     name = getattr(loss, "__name__", type(loss).__name__)
+    as_class = "".join(part.capitalize() for part in name.split("_"))
+    if "_" in name and hasattr(keras.losses, as_class):
+        name = as_class  # "mse" is a function, and rules know it by its class
     smoothing = float(getattr(loss, "label_smoothing", 0.0) or plan.label_smoothing)
     found["loss"] = {
         "name": name,
