@@ -11,7 +11,7 @@ from tfrecipes.doctor.recording import quiet
 from tfrecipes.doctor.references import from_logits
 from tfrecipes.doctor.rules import Finding
 from tfrecipes.doctor.sampled import some_rows
-from tfrecipes.doctor.traced import Traced
+from tfrecipes.doctor.traced import Result, Traced
 
 _REACHABLE = {
     "relu": (0.0, np.inf),
@@ -109,7 +109,7 @@ def _cross_entropy(
         )
     elif not logits and activation != right and not (is_probabilities if not binary else inside):
         if activation in ("sigmoid", "softmax") or (activation == "tanh" and inside):
-            yield _odd(output, activation, loss, name)
+            yield _odd(output, prediction, activation, loss, name)
             return
         yield Finding(
             "logits_mismatch",
@@ -121,7 +121,7 @@ def _cross_entropy(
             f'Say so: {_class_of(output.kind)}(from_logits=True); or end in activation="{right}".',
         )
     elif activation in ("sigmoid", "softmax") and activation != right:
-        yield _odd(output, activation, loss, name)
+        yield _odd(output, prediction, activation, loss, name)
     elif logits and activation in ("relu", "relu6", "tanh", "softplus", "sigmoid"):
         low, high = _REACHABLE[activation]
         yield Finding(
@@ -133,12 +133,13 @@ def _cross_entropy(
         )
 
 
-def _odd(output: Output, activation: str, loss: str, name: str) -> Finding:
+def _odd(output: Output, prediction: np.ndarray, activation: str, loss: str, name: str) -> Finding:
     fits = "sigmoid" if output.kind == "binary" else "softmax"
     return Finding(
         "activation_and_loss",
         "warning",
-        f"The output{name} ends in {activation}, and the loss, {loss}, is made for {fits}.",
+        f"The output{name} ends in {activation} ({prediction.min():.3g} to {prediction.max():.3g}), and "
+        f"the loss, {loss}, is made for {fits}.",
         "A softmax makes classes exclude each other, sigmoids do not: the loss asks for the other.",
         f'End in activation="{fits}", or take the loss that belongs to {activation}.',
     )
@@ -196,14 +197,16 @@ def loss_broadcasts(loss: Callable[..., Any], y: Any, prediction: np.ndarray) ->
     )
 
 
-def softmax_twice(traced: Traced) -> Finding | None:
+def softmax_twice(traced: Traced, first: Result) -> Finding | None:
     """A softmax of a softmax."""
     if not traced.seen.twice_softmax:
         return None
+    low, high = float(first.outputs[0].min()), float(first.outputs[0].max())
     return Finding(
         "softmax_twice",
         "warning",
-        "The output is a softmax of a softmax.",
+        f"The output is a softmax of a softmax: {low:.3g} to {high:.3g} over "
+        f"{first.outputs[0].shape[-1]} classes.",
         "The second one is given numbers between 0 and 1, and answers almost evenly whatever the "
         "first one says.",
         "Take one of them out: the last Dense layer without activation before a Softmax layer.",

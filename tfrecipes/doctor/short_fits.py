@@ -23,6 +23,7 @@ ENOUGH_STEPS = 60
 FITTED = 0.05  # of the loss's way from knowing nothing to perfect
 NOT_FITTED = 0.5
 _RATE_STEPS = 25
+_ROSE = 3.0  # times its start, on the way
 _SLOWEST = 1e-7
 
 
@@ -252,7 +253,7 @@ def learning_rate(
         "high",
         "warning",
         f"{name}'s learning rate is {rate:g}: on one batch the loss went from {losses[0]:.4g} to "
-        f"{losses[-1]:.4g} in {len(losses)} steps; at {fit.rate:g} AdamW brought it to "
+        f"{losses[-1]:.4g} in {len(losses)} steps, by way of {max(losses):.4g}; at {fit.rate:g} AdamW brought it to "
         f"{_last(fit):.4g}.",
         "The rate is too high: steps overshoot.",
         better,
@@ -271,7 +272,9 @@ def _tried(traced: Traced, rate: float, adaptive: bool, ends_at: float) -> list[
 
 
 def _overshoots(losses: list[float]) -> bool:
-    return not np.isfinite(losses[-1]) or (len(losses) >= 10 and min(losses[-5:]) > losses[0])
+    if not np.isfinite(losses[-1]) or len(losses) < 10:
+        return not np.isfinite(losses[-1])
+    return min(losses[-5:]) > losses[0] or max(losses) > _ROSE * losses[0]
 
 
 def _rate_finding(

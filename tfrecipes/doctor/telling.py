@@ -19,6 +19,10 @@ _OF_A_CLASS = 20
 TOLD = 4.0
 # A probe this many times as good as chance knows enough for its errors to mean something.
 INFORMED = 2.0
+# A score has to be this much above chance to be seen; where it would take more, nothing is said.
+# Few words are in both halves of few texts, so that even a true label may tell little.
+WEAKEST = 0.3
+WEAKEST_OF_WORDS = 0.12
 
 Pairs = tuple[np.ndarray | None, np.ndarray | None]
 
@@ -112,7 +116,14 @@ def telling(sample: Sampled, output: Output, held: Pairs | None = None) -> Telli
             one = one._replace(elsewhere=score(elsewhere, theirs))
         if best is None or (true - chance) / deviation > (best.true - best.chance) / best.deviation:
             best = one
-    return best or Telling(None, why="no probe ran")
+    if best is None:
+        return Telling(None, why="no probe ran")
+    words = any(_are_words(array) for array in sample.inputs().values())
+    blind = TOLD * best.deviation
+    if not best.told and blind > (WEAKEST_OF_WORDS if words else WEAKEST):
+        seen = f"{best.chance + blind:.2f}, where shuffled ones give {best.chance:.2f}"
+        return best._replace(told=None, why=f"with {2 * cut} samples only scores above {seen}")
+    return best
 
 
 def pairs(sample: Sampled, output: Output) -> Pairs:
@@ -136,14 +147,18 @@ def pairs(sample: Sampled, output: Output) -> Pairs:
             parts.append(_counts(flat) if whole else flat.astype(np.float64))
             continue
         flat = some.reshape(len(some), -1)
-        # Whole numbers of many values are words; grey levels are numbers.
-        words = flat.dtype.kind in "iu" and flat.dtype.itemsize > 1 and flat.max(initial=0) > 20
-        parts.append(_counts(flat) if words else _narrow(flat.astype(np.float32)))
+        parts.append(_counts(flat) if _are_words(flat) else _narrow(flat.astype(np.float32)))
     if per_position:
         return np.concatenate(parts, 1), y.reshape(-1)[_spread(y.size, 2 * MOST)]
     if output.kind == "sparse" and y.ndim > 1 and y[0].size > 1:
         return None, None  # a map of labels: no row of features belongs to each
     return np.concatenate(parts, 1), y
+
+
+def _are_words(array: np.ndarray) -> bool:
+    """Whole numbers of many values are words; grey levels are numbers."""
+    whole = array.dtype.kind in "iu" and array.dtype.itemsize > 1
+    return whole and int(array.max(initial=0)) > 20
 
 
 def _spread(total: int, most: int) -> np.ndarray:

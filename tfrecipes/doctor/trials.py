@@ -137,7 +137,7 @@ class Trial:
         self.units_are_dead = units is not None
         yield from _there(
             model_checks.not_finite(traced, first),
-            output_checks.softmax_twice(traced),
+            output_checks.softmax_twice(traced, first),
             model_checks.sixteen_bits(traced),
             model_checks.batch_norm_of_one(traced, self.sample.batch_size),
             units,
@@ -194,7 +194,7 @@ class Trial:
     def _of_gradients(self, traced: Traced, first: Result, batch: Any) -> Iterator[Finding]:
         size = len(first.outputs[0])
         if self.sample.y is None and not any(traced.seen.connected):
-            yield _no_labels()
+            yield _no_labels(self.sample.rows)
             return
         yield from _there(
             model_checks.without_gradient(traced), model_checks.vanishing(traced, first)
@@ -289,11 +289,11 @@ def _fixed_batch(model: keras.Model) -> int | None:
     return next((int(t.shape[0]) for t in tensors if t.shape[0] is not None), None)
 
 
-def _no_labels() -> Finding:
+def _no_labels(rows: int) -> Finding:
     return Finding(
         "label_shape",
         "error",
-        "data: there are no labels, and the model has no losses of its own.",
+        f"data: {rows:,} samples have no labels, and the model has no losses of its own.",
         "Nothing says what is to be learnt.",
         "Give (x, y); for an autoencoder (x, x).",
     )
