@@ -162,7 +162,7 @@ def _column(name: str) -> Callable[[Axes, Member], dict[str, object]]:
         if series is None:
             return {}
         if name == "learning_rate":
-            draw_line(axes, *series, color=member.colour, lw=1.8)
+            draw_line(axes, *thinned(*series, most=_FAINT), color=member.colour, lw=1.8)
         else:
             _draw_noisy(axes, member, series)
         return {}
@@ -173,7 +173,8 @@ def _column(name: str) -> Callable[[Axes, Member], dict[str, object]]:
 def _speed(axes: Axes, member: Member) -> dict[str, object]:
     if has(member.curves.system, "samples_per_second"):
         speed = member.curves.system["samples_per_second"]
-        draw_line(axes, member.curves.system_x, speed, color=member.colour, lw=1.6)
+        series = thinned(member.curves.system_x, speed, most=_FAINT)
+        draw_line(axes, *series, color=member.colour, lw=1.6)
     return {}
 
 
