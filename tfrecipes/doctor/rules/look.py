@@ -259,12 +259,19 @@ class Look(Tables):
         A tenth of the epoch's steps, 5 at least. So it is no training loss yet: what it is below
         guessing by, the model has learnt and not learnt by heart.
         """
-        per = self.steps_per_epoch
-        loss = self.column("steps", "loss")
-        if not per or loss.size < per:
+        return self._end_of_epoch(1)
+
+    @cached_property
+    def second_epoch(self) -> float | None:
+        """The training loss at the end of the second epoch, on samples seen once: hardly by heart."""
+        return self._end_of_epoch(2)
+
+    def _end_of_epoch(self, number: int) -> float | None:
+        per, loss = self.steps_per_epoch, self.column("steps", "loss")
+        if not per or loss.size < number * per:
             return None
         few = max(5, per // 10)
-        return median(loss[max(0, per - few) : per]) if per >= 2 * few else None
+        return median(loss[number * per - few : number * per]) if per >= 2 * few else None
 
     def flat(self, share: float) -> bool:
         """Whether the loss fell by less than this share of guessing over the second half of the run."""

@@ -90,7 +90,6 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         *_LEARNS_NOTHING,
         *_NO_GRADIENT,
         *_VALIDATION,
-        "class_collapse",
         "frozen_layers",
         "oscillating",
     ),
@@ -107,6 +106,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "plateau",
     ),
     "class_collapse": (
+        "labels_unrelated",
         *_LEARNS_NOTHING,
         "vanishing_gradients",
         "noisy_validation",

@@ -127,6 +127,9 @@ GAP_MATTERS = (
 GAP_WIDE = ((10.0, 0.25), (3.0, 0.5))
 BETTER = 0.8  # validation loss over the training loss that follows it
 LEAKED = 0.01  # of the validation samples looked at
+WORSE_THAN_GUESS = (
+    1.1  # measured: unrelated labels leave validation at 1.03 at most, other data at 1.28 and more
+)
 MISFIT = 0.9  # validation's best over guessing, where training is far below it
 AVERAGE_SETTLED = 2.0  # look-backs of an average
 BATCH_NORM_SETTLED = 500  # steps: .99 ** 500 = .7 %

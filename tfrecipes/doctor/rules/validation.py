@@ -159,7 +159,8 @@ def validation_not_representative(run: object) -> Finding | None:
 
     In the first epoch each training sample is new: a training loss far below guessing there says
     that the task can be learnt from data like the training data; a validation loss that never falls
-    below .9 of guessing says that the validation data are of another kind.
+    below .9 of guessing says that the validation data are of another kind. So does one above 1.1 of it
+    throughout, with training below .9 by the end of the second epoch: by heart is at guessing.
     """
     look = Look.at(run)
     epochs, loss, validation = look.both_losses
@@ -171,7 +172,10 @@ def validation_not_representative(run: object) -> Finding | None:
     training = _training_then(look, loss)
     at_guess = best > at.MISFIT * guess and learnt < 0.9 * guess and training < 0.7 * best
     apart = best > 3 * max(learnt, 1e-12) and best > 0.4 * guess and learnt < 0.8 * guess
-    if not (at_guess or apart):
+    # Worse than guessing throughout is no overfitting: labels learnt by heart leave it at guessing.
+    second = look.second_epoch if look.second_epoch is not None else learnt
+    worse = best > at.WORSE_THAN_GUESS * guess and min(learnt, second) < 0.9 * guess
+    if not (at_guess or apart or worse):
         return None
     accuracy = finite(look.accuracies[1])
     known = f", accuracy {accuracy.max():.1%} at most" if accuracy.size else ""
