@@ -34,7 +34,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, BROWN, VIOLET, INK)
 # So many points tell the course of a noisy line.
 _COURSE = 150
 # And so many, with the least and the greatest of every stretch, its noise: a page of 32 runs stays small.
-_FAINT = 600
+_FAINT = 400
 _DASHES = (0, (4, 2))
 
 
