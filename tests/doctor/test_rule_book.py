@@ -82,7 +82,18 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
     "wrong_loss": [
         (
             lambda: run(facts={"loss.name": "mean_squared_error", "classes": None, "width": 10}),
-            "1 a sample, for 10 outputs, and the loss is mean_squared_error",
+            "whole numbers, one a sample .* for 10 outputs, and the loss is mean_squared_error",
+        ),
+        (
+            lambda: run(
+                facts={
+                    "loss.name": "mse",
+                    "width": 65,
+                    "data.labels.kind": "real",
+                    "data.labels.shape": [24, 1],
+                }
+            ),
+            "single numbers, .* for 65 outputs",
         ),
         (
             lambda: run(facts={"loss.name": "BinaryCrossentropy", "data.labels.kind": "one-hot"}),
@@ -424,6 +435,7 @@ NEAR: dict[str, list[Make]] = {
         ),
         lambda: run(facts=REGRESSION),
         lambda: run(facts={"loss.name": "mse", "classes": None, "width": 1}),
+        lambda: run(facts=REGRESSION | {"width": 3, "data.labels.shape": [3]}),
         lambda: run(facts={"loss.name": "mse", "data.labels.counts": [3200] * 3, "width": 3}),
         lambda: run(facts={"loss.name": "mse", "data.labels.kind": "one-hot"}),
         lambda: run(facts={"loss.name": "BinaryCrossentropy", "data": None, "validation": None}),

@@ -117,6 +117,7 @@ def _labels(rows: np.ndarray) -> dict[str, Any]:
     finite = values[np.isfinite(values)]
     found: dict[str, Any] = {
         "kind": "real",
+        "shape": [int(n) for n in rows.shape[1:]],
         "classes": None,
         "counts": None,
         "sorted": False,

@@ -81,12 +81,12 @@ Misfit = tuple[Severity, str, str, str]
 def _misfit_of_classes(look: Look) -> Misfit | None:
     loss, kind, name = look.loss_name, look.label("kind"), look.fact("loss", "name")
     width = look.fact_number("width") or look.fact_number("classes") or 0
-    each = look.labels_a_sample
-    if loss in _SQUARES and kind == "integer" and width > 2 and each is not None and each != width:
+    if loss in _SQUARES and width > 2 and _spread(look, kind, width):
         return (
             "warning",
-            f"The labels are whole numbers, {each:g} a sample, for {int(width)} outputs, and the loss is {name}.",
-            "The squared or absolute error takes the classes' numbers for quantities, and spreads each over all outputs.",
+            f"The labels are {'whole' if kind == 'integer' else 'single'} numbers, one a sample (or a place of it), for "
+            f"{int(width)} outputs, and the loss is {name}.",
+            "The squared or absolute error spreads one number over all outputs: class numbers are taken for quantities.",
             "Compile with `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`; for a quantity, give the "
             "last layer one output.",
         )
@@ -107,6 +107,15 @@ def _misfit_of_classes(look: Look) -> Misfit | None:
             "classes, see that each row sums to 1.",
         )
     return None
+
+
+def _spread(look: Look, kind: object, width: float) -> bool:
+    """Whether there is one label where there are several outputs."""
+    shape = look.label("shape")
+    if isinstance(shape, list):
+        return not shape or shape[-1] != width
+    each = look.labels_a_sample
+    return kind == "integer" and each is not None and each != width
 
 
 def _misfit_of_activation(look: Look) -> Misfit | None:
