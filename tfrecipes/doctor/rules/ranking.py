@@ -235,7 +235,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "predicting_prior": ("loss_not_falling", "plateau", "saturated_early", "falling_slowly"),
     "loss_not_falling": ("plateau", "update_ratio", "saturated_early"),
     "plateau": ("saturated_early",),
-    "validation_gap": ("noisy_validation", "saturated_early"),
+    "validation_gap": ("saturated_early",),
     "loss_spike": (
         "gradient_spike",
         "validation_not_representative",

@@ -222,6 +222,12 @@ def _lag(look: Look, validation: np.ndarray) -> tuple[Severity, str, str] | None
     return None
 
 
+def _wobble(values: np.ndarray) -> float:
+    """From one epoch to the next, what the typical step of a trend leaves."""
+    steps = np.diff(values)
+    return noise(values[:1] + np.cumsum(steps - np.median(steps))) if steps.size else 0.0
+
+
 def noisy_validation(run: object) -> Finding | None:
     """A validation loss that jumps from epoch to epoch far more than training does, or a few samples to validate on.
 
@@ -235,7 +241,7 @@ def noisy_validation(run: object) -> Finding | None:
     if loss.size < (2 if few else 6) or has_diverged(look):
         return None
     half = loss.size // 3
-    own, other = noise(loss[half:]), noise(validation[half:])
+    own, other = _wobble(loss[half:]), _wobble(validation[half:])
     level = float(np.median(np.abs(validation[half:])))
     jumps = other > at.JUMPS * own and other > 0.15 * level
     if not (jumps or few):
