@@ -108,8 +108,9 @@ def run(loss: np.ndarray | None = None, **changes: Any) -> Run:
     means = of_epochs(loss)
     validation = changes.pop("val", of_epochs(falling()) + 0.02)
     epochs = {"loss": means, "val_loss": np.asarray(validation, float)[: len(means)]}
-    epochs["accuracy"] = 1 - epochs["loss"] / 3
-    epochs["val_accuracy"] = 1 - epochs["val_loss"] / 3
+    # Right in one of ten where the loss is that of guessing.
+    epochs["accuracy"] = np.clip(1 - 0.9 * epochs["loss"] / GUESS, 0.1, 1)
+    epochs["val_accuracy"] = np.clip(1 - 0.9 * epochs["val_loss"] / GUESS, 0.1, 1)
     epochs |= changes.pop("epochs", {})
     rows = len(range(0, len(loss), 16))
     layers = {"step": np.arange(0, len(loss), 16, dtype=float)}

@@ -521,6 +521,7 @@ NEAR: dict[str, list[Make]] = {
         lambda: run(FLAT, val=np.full(8, 2.3), update_ratio=1e-6),
         lambda: run(falling(1.9, 60)),
         lambda: run(LOW, val=np.full(8, 2.3)),
+        lambda: run(FLAT, val=np.full(8, 2.32), epochs={"val_accuracy": np.full(8, 0.2)}),
     ],
     "loss_spike": [
         lambda: run(np.abs(noise(3.0)) ** 2 * falling(), facts={"loss.name": "mse"}),

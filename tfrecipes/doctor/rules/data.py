@@ -1,5 +1,6 @@
 """What the facts say of the data, and what the loss says of their order and labels."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -192,7 +193,7 @@ def labels_unrelated(run: object) -> Finding | None:
 
     By the end of the first epoch, on samples never seen before, the training loss is not below .95
     of guessing, the validation loss never is, and gradients and updates were sane, so that a model
-    that could learn would have.
+    that could learn would have. Silent where validation is right more often than chance explains.
     """
     look = Look.at(run)
     guess, trend = look.guess, look.trend
@@ -208,7 +209,7 @@ def labels_unrelated(run: object) -> Finding | None:
     if (frozen or 0) > (trained or 0):
         return None
     _, loss, validation = look.both_losses
-    if loss.size < 3:
+    if loss.size < 3 or _beats_chance(look):
         return None
     first = look.first_epoch if look.first_epoch is not None else float(loss[0])
     best = float(validation.min())
@@ -237,6 +238,17 @@ def labels_unrelated(run: object) -> Finding | None:
             rate=f"If they are right: {lower_rate(look)[0].lower()}{lower_rate(look)[1:]}",
         ),
     )
+
+
+def _beats_chance(look: Look) -> bool:
+    """Whether the best validation accuracy is above the largest class's share by 4 deviations."""
+    accuracy = finite(look.accuracies[1])
+    shares = look.label_shares
+    if not accuracy.size or not (shares.size or look.classes):
+        return False
+    chance = float(shares.max()) if shares.size else 1 / (look.classes or 1)
+    samples = look.fact_number("validation", "samples") or at.VALIDATION_SAMPLES
+    return float(accuracy.max()) > chance + 4 * math.sqrt(chance * (1 - chance) / samples)
 
 
 def duplicate_samples(run: object) -> Finding | None:

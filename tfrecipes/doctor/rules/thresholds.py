@@ -134,6 +134,7 @@ MISFIT = 0.9  # validation's best over guessing, where training is far below it
 AVERAGE_SETTLED = 2.0  # look-backs of an average
 BATCH_NORM_SETTLED = 500  # steps: .99 ** 500 = .7 %
 JUMPS = 3.0  # validation's noise over training's
+VALIDATION_SAMPLES = 200  # taken for granted where their number is not known
 FEW_VALIDATION = 50  # samples: an accuracy of .8 has a standard error of 6 points
 
 # data. Standard scores and [0, 1] are usual (LeCun et al. 1998); pixels of 0 to 255 have a deviation of 70.
