@@ -258,7 +258,7 @@ class InstalledStep:
             self._watch_bad_steps()
         if self._rows.are_due(steps):
             self.read_rows()
-        for hook in self.after_call:
+        for hook in tuple(self.after_call):  # one may take itself away
             hook()
 
     def _watch_bad_steps(self) -> None:
