@@ -153,4 +153,14 @@ def inputs(**changes: Any) -> dict[str, Any]:
     return {"data.inputs": [facts()["data"]["inputs"][0] | changes]}
 
 
+def numbers(mean: float, deviation: float) -> dict[str, Any]:
+    """Facts of a regression."""
+    labels = {"kind": "real", "shape": [], "classes": None, "counts": None, "sorted": False}
+    return {
+        "data.labels": labels | {"mean": mean, "std": deviation},
+        "loss": {"name": "MeanSquaredError"},
+        "classes": None,
+    }
+
+
 Make = Callable[[], Run]

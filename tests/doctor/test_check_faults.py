@@ -354,6 +354,13 @@ def fine_tuned():
     return model
 
 
+def learnt():
+    """Near its minimum SGD's steps, good ones for a fresh model, throw a single batch's loss up."""
+    model = net(units=1, loss="mse", optimizer=keras.optimizers.SGD(3e-2, momentum=0.9))
+    model.fit(X, NUMBER, epochs=20, verbose=0)
+    return model
+
+
 HEALTHY = {
     "tiny": (tiny.model, None),
     "smoothed labels": (lambda: net(loss=tfr.SmoothedCrossentropy(0.1, from_logits=True)), None),
@@ -383,6 +390,7 @@ HEALTHY = {
     "zero branches and head": (zero_head, None),
     "fine-tuned": (fine_tuned, None),
     "a shuffled stream": (net, lambda: streamed(32, shuffled=True)),
+    "learnt already": (learnt, lambda: (X, NUMBER)),
     "a warmup": (
         lambda: net(optimizer=tfr.AdamW(tfr.WarmupCosine(0.5, total_steps=100, warmup_steps=10))),
         None,

@@ -16,6 +16,7 @@ from tests.doctor.made import (
     falling,
     inputs,
     noise,
+    numbers,
     of_epochs,
     run,
 )
@@ -140,6 +141,13 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
         (lambda: run(facts=inputs(max=1e4)), r"to 1e\+04: large in places"),
         (lambda: run(facts=inputs(mean=1e-5, std=1e-4, min=0.0, max=1e-3)), "tiny"),
     ],
+    "targets_not_normalised": [
+        (
+            lambda: run(falling(4e7, 60, 4.6e7), facts=numbers(5089.0, 4417.0)),
+            r"mean of 5.09e\+03 and a deviation of 4.42e\+03; the training loss ended at 4e\+07, and guessing",
+        ),
+        (lambda: run(falling(1e-8, 60, 1e-8), facts=numbers(0.0, 1e-4)), "deviation of 0.0001"),
+    ],
     "float16_without_scale": [
         (lambda: run(FLAT, facts=FLOAT16, grad_norm=1e-6), "loss scale is 1 at every step"),
     ],
@@ -255,6 +263,10 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
         (
             lambda: run(falling(1.9, 20) * noise(0.03), update_ratio=0.04),
             "Updates stayed at 0.04",
+        ),
+        (
+            lambda: run(falling(2.2, 20) * noise(0.03), learning_rate=0.5, update_ratio=0.01),
+            "A rate of 0.5 moves each weight by up to that in a step",
         ),
     ],
     "labels_unrelated": [
@@ -455,6 +467,10 @@ NEAR: dict[str, list[Make]] = {
             facts=inputs(mean=30.0, std=19.0, dtype="int32") | {"layers": {"Embedding": 1}}
         ),
         lambda: run(facts=inputs(min=-14.0, max=22.0)),
+    ],
+    "targets_not_normalised": [
+        lambda: run(falling(0.5, 60, 25.0), facts=numbers(0.0, 5.0)),
+        lambda: run(falling(2e5, 60, 4.6e7), facts=numbers(5089.0, 4417.0)),
     ],
     "float16_without_scale": [
         lambda: run(facts=FLOAT16, loss_scale=2**15),

@@ -239,7 +239,9 @@ def test_what_is_no_table_counts_as_absent(name: str, value: object) -> None:
         rule(run)
 
 
-def test_the_columns_of_a_million_steps_are_turned_into_numbers_once_or_twice(monkeypatch: Any) -> None:
+def test_the_columns_of_a_million_steps_are_turned_into_numbers_once_or_twice(
+    monkeypatch: Any,
+) -> None:
     # No clock: what NumPy is asked to look at, counted.
     count = 1_000_000
     rng = np.random.default_rng(0)

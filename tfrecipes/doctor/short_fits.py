@@ -22,6 +22,7 @@ _STEPS = 150
 ENOUGH_STEPS = 60
 FITTED = 0.05  # of the loss's way from knowing nothing to perfect
 NOT_FITTED = 0.5
+LEARNT = 0.5
 _RATE_STEPS = 25
 _ROSE = 3.0  # times its start, on the way
 _SLOWEST = 1e-7
@@ -213,9 +214,17 @@ def _is_one_unit(value: np.ndarray, path: str) -> bool:
 
 
 def learning_rate(
-    model: keras.Model, traced: Traced, fit: Fit | None, ends_at: float
+    model: keras.Model,
+    traced: Traced,
+    fit: Fit | None,
+    known: References | None,
+    ends_at: float,
 ) -> Finding | None:
-    """The compiled optimizer's rate, tried on the batch that a rate of ours has fitted."""
+    """The compiled optimizer's rate, tried on the batch that a rate of ours has fitted.
+
+    A model that has learnt already is not judged: near its minimum a step of any size that trains
+    a fresh model goes up.
+    """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or getattr(model, "loss", None) is None:
         return None
@@ -242,7 +251,7 @@ def learning_rate(
     momentum = float(getattr(inner, "momentum", 0.0) or 0.0) if name == "SGD" else 0.0
     factor = 1 / (1 - min(momentum, 0.99))
     losses = _tried(traced, rate * factor, adaptive, ends_at)
-    if not _overshoots(losses):
+    if not _overshoots(losses) or _left(losses[0], [np.inf], known) < LEARNT:
         return None
     better = rate / 10
     while better > rate * 1e-5 and time.monotonic() < ends_at:

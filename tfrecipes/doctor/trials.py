@@ -229,7 +229,7 @@ class Trial:
             if self.units_are_dead:
                 dead = None  # the layer was named already
             yield from _there(dead, ignored, short_fits.not_fitted(fit, known, size))
-        yield from _there(short_fits.learning_rate(self.model, traced, fit, self.ends_at))
+        yield from _there(short_fits.learning_rate(self.model, traced, fit, known, self.ends_at))
         yield from self._of_telling(None if fit is None else traced, size)
 
     def _of_telling(self, traced: Traced | None, size: int) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
             "constant_features",
             "labels_sorted",
             "inputs_not_normalised",
+            "targets_not_normalised",
             "dropout_too_high",
             "batch_norm_tiny",
             "initial_loss",

@@ -12,6 +12,7 @@ from tfrecipes.doctor.rules.data import (
     inputs_not_normalised,
     labels_sorted,
     labels_unrelated,
+    targets_not_normalised,
 )
 from tfrecipes.doctor.rules.divergence import (
     diverged,
@@ -67,6 +68,7 @@ RULES: tuple[Rule, ...] = (
     constant_features,
     labels_sorted,
     inputs_not_normalised,
+    targets_not_normalised,
     float16_without_scale,
     loss_scale_overflows,
     dropout_too_high,

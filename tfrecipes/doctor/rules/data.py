@@ -95,6 +95,34 @@ def inputs_not_normalised(run: object) -> Finding | None:
     return None
 
 
+def targets_not_normalised(run: object) -> Finding | None:
+    """Numbers to be predicted with a root mean square above 50 or below 1e-3, and a loss still poor.
+
+    Poor: above a third of what guessing their mean gives, or of its start where that is not known.
+    """
+    look = Look.at(run)
+    mean, deviation = look.label("mean"), look.label("std")
+    known = isinstance(mean, int | float) and isinstance(deviation, int | float)
+    if look.label("kind") != "real" or not known or look.trend is None:
+        return None
+    size = math.hypot(mean, deviation)
+    guess = look.guess if look.guess is not None else look.trend.start
+    if at.TARGET_SMALL <= size <= at.TARGET_LARGE or not look.trend.end > at.TARGETS_POOR * guess:
+        return None
+    return Finding(
+        "targets_not_normalised",
+        "warning",
+        f"The targets have a mean of {short(mean)} and a deviation of {short(deviation)}; the training "
+        f"loss ended at {short(look.trend.end)}, and guessing their mean gives {short(guess)}.",
+        "The targets are not normalised: weights that begin near 1 have to travel that far, and gradients and "
+        "losses take their scale.",
+        advise(
+            data="Train on `(y - y_train.mean()) / y_train.std()`, and multiply predictions back: a last "
+            f"`keras.layers.Rescaling({deviation:.6g}, offset={mean:.6g})` after the trained model does it."
+        ),
+    )
+
+
 def constant_features(run: object) -> Finding | None:
     """Inputs of which nine tenths or more never change (an error where all do not); few are worth knowing."""
     look = Look.at(run)

@@ -115,6 +115,9 @@ def _shaken(look: Look, *, poor: bool = False) -> str:
         said.append(f"the weights' norm grew {short(growth)} times")
     if not said and poor and sustained is not None and sustained > at.RATIO_SUSTAINED:
         said.append(f"updates stayed at {short(sustained)} of the weights' norm (1e-3 is usual)")
+    rate = look.peak_rate
+    if not said and poor and look.adaptive and rate is not None and rate >= at.ADAPTIVE_RATE:
+        said.append(f"a rate of {short(rate)} moves each weight by up to that in a step")
     return " and ".join(said)
 
 
@@ -123,7 +126,8 @@ def learning_rate_too_high(run: object) -> Finding | None:
 
     |dw| / |w| above .15 at its height, or weights 3 times their first norm; the loss rose above its
     start on the way, or ends above half of what guessing gives. Above .7 of it, ratios of .06 (.025 all
-    along) and 2.5 times the norm are enough.
+    along) and 2.5 times the norm are enough, and a rate of .1 of an optimizer that divides by
+    the gradient's size.
     """
     look = Look.at(run)
     trend = look.trend

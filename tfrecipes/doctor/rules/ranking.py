@@ -77,6 +77,16 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         "labels_unrelated",
         "not_finite",
     ),
+    "targets_not_normalised": (
+        *_LEARNS_NOTHING,
+        *_SHAKEN,
+        *_NO_GRADIENT,
+        "initial_loss",
+        "learning_rate_too_high",
+        "warmup_missing",
+        "labels_unrelated",
+        "not_finite",
+    ),
     "labels_sorted": (
         *_LEARNS_NOTHING,
         *_SHAKEN,

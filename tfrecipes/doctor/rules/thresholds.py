@@ -31,6 +31,8 @@ RATIO_HIGH_POOR = (
 )
 WEIGHTS_GREW_POOR = 2.5
 RATIO_SUSTAINED = 0.025  # the median while the rate is above half its peak
+# Adam moves each weight by up to its rate a step (Kingma & Ba, 2015, section 2.1), and weights begin at .05 to .5.
+ADAPTIVE_RATE = 0.1
 WEIGHTS_GREW = 3.0  # measured: healthy 1.0 to 1.9 times; at 30 to 1,000 times the best rate 3 to 36
 BEGAN_SMALL = 0.02  # of their largest norm: weights that begin at zero grow without a fault
 POOR_OUTCOME = 0.5  # of the loss of guessing: below it a high rate did no harm that shows
@@ -134,6 +136,8 @@ MISFIT = 0.9  # validation's best over guessing, where training is far below it
 AVERAGE_SETTLED = 2.0  # look-backs of an average
 BATCH_NORM_SETTLED = 500  # steps: .99 ** 500 = .7 %
 JUMPS = 3.0  # validation's noise over training's
+TARGET_LARGE, TARGET_SMALL = 50.0, 1e-3  # root mean squares; `check` has the same
+TARGETS_POOR = 1 / 3  # of the loss of guessing their mean
 VALIDATION_SAMPLES = 200  # taken for granted where their number is not known
 FEW_VALIDATION = 50  # samples: an accuracy of .8 has a standard error of 6 points
 
