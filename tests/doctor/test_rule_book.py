@@ -627,6 +627,7 @@ NEAR: dict[str, list[Make]] = {
     ],
     "communication_bound": [lambda: run(system={"reduce_share": np.full(10, 0.1)})],
     "saturated_early": [
+        lambda: history(loss=[1, 0.02, 0.0199, 0.0198, 0.0197, 0.0194, 0.019, 0.0186]),
         lambda: history(loss=[1, 0.5, 0.3, 0.2, 0.15, 0.12, 0.1, 0.09, 0.08]),
         lambda: Run(epochs={"loss": np.array([1, *[0.1] * 8])}, state={"status": "running"}),
     ],

@@ -263,10 +263,10 @@ def still_improving(run: object) -> Finding | None:
 def saturated_early(run: object) -> Finding | None:
     """A run of 8 epochs or more whose validation loss (else training loss) was done in the first quarter.
 
-    What came after it was less than 1 % of the whole fall.
+    What came after it was less than 1 % of the whole fall, and does not go on falling.
     """
     look = Look.at(run)
-    if look.cut_short:
+    if look.cut_short or still_improving(run) is not None:
         return None
     name = "val_loss" if finite(look.epoch("val_loss")).size else "loss"
     loss = finite(look.epoch(name))
