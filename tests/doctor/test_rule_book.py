@@ -73,6 +73,13 @@ IMBALANCED = {"data.labels.counts": [2890] + [30] * 9 + [40]}
 UNKNOWN = {"classes": None, "data": None, "validation": None}
 FLAT_METRIC = {"accuracy": np.full(8, 0.1), "val_accuracy": np.full(8, 0.1)}
 REGRESSION = {"loss.name": "mse", "data.labels.kind": "real", "classes": None, "width": 1}
+IN_UNIT = {
+    "last_activation": "sigmoid",
+    "data.labels.mean": 0.305,
+    "data.labels.std": 0.376,
+    "data.labels.min": 0.0,
+    "data.labels.max": 1.0,
+}
 
 # Rule -> runs that have the fault, and what must be said of each.
 FAULTS: dict[str, list[tuple[Make, str]]] = {
@@ -114,6 +121,7 @@ FAULTS: dict[str, list[tuple[Make, str]]] = {
             ),
             "mean of 40 .*sigmoid",
         ),
+        (lambda: run(facts=REGRESSION | IN_UNIT | {"data.labels.min": -2.0}), "sigmoid"),
     ],
     "constant_features": [
         (
@@ -446,6 +454,8 @@ NEAR: dict[str, list[Make]] = {
             facts={"loss.name": "BinaryCrossentropy", "data.labels.kind": "binary", "classes": 2}
         ),
         lambda: run(facts=REGRESSION),
+        lambda: run(facts=REGRESSION | IN_UNIT | {"data.labels.max": None}),
+        lambda: run(facts=REGRESSION | IN_UNIT),
         lambda: run(facts={"loss.name": "mse", "classes": None, "width": 1}),
         lambda: run(facts=REGRESSION | {"width": 3, "data.labels.shape": [3]}),
         lambda: run(facts={"loss.name": "mse", "data.labels.counts": [3200] * 3, "width": 3}),
@@ -795,6 +805,26 @@ class TestWhileItRuns:
     def test_a_loss_that_blows_up_is_told_at_once(self) -> None:
         blown = np.concatenate([[2.3], 3e4 * np.abs(noise(0.5, 399))])
         assert diagnose(run(blown, facts=self.SLOW, state=RUNNING))[0].rule == "diverged"
+
+    def test_validation_at_its_best_is_no_gap_yet(self) -> None:
+        lags = np.linspace(2.9, 1.1, 8)
+        low = falling(0.02, 30) * noise(0.03)
+        assert asked("validation_gap", run(low, val=lags, state=RUNNING)) is None
+        assert asked("validation_gap", run(low, val=lags)) is not None
+
+    def test_a_jump_in_the_first_quarter_may_be_the_beginnings(self) -> None:
+        for rule in ("loss_spike", "gradient_spike"):
+            assert asked(rule, run(spiked(100, 290), grad_norm=spiked(100, 290), state=RUNNING))
+            early = run(
+                spiked(100, 290), grad_norm=spiked(100, 290), facts=self.SLOW, state=RUNNING
+            )
+            assert asked(rule, early) is None
+
+    def test_the_first_tenth_is_that_of_what_is_planned(self) -> None:
+        planned = {"total_steps": 1200, "schedule": None}
+        made = run(spiked(100), grad_norm=spiked(100), facts=planned, state=RUNNING)
+        assert asked("loss_spike", made) is None
+        assert asked("gradient_spike", made) is None
 
     def test_rows_that_were_thinned_are_no_steps_of_an_epoch(self) -> None:
         made = run(saw_tooth(), step=8.0 * T)

@@ -121,6 +121,8 @@ def _labels(rows: np.ndarray) -> dict[str, Any]:
         "classes": None,
         "counts": None,
         "sorted": False,
+        "min": float(finite.min()) if finite.size else None,
+        "max": float(finite.max()) if finite.size else None,
         **_moments(finite),
     }
     if finite.size != values.size or not finite.size:

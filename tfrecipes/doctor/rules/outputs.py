@@ -138,11 +138,7 @@ def _misfit_of_activation(look: Look) -> Misfit | None:
             "Take the activation out of the last layer and compile with `from_logits=True`.",
         )
     mean, deviation = (_real(look.label(key)) for key in ("mean", "std"))
-    if (
-        look.loss_name in _SQUARES
-        and look.label("kind") == "real"
-        and _out_of_reach(last, mean, deviation)
-    ):
+    if look.loss_name in _SQUARES and look.label("kind") == "real" and _out_of_reach(look, last):
         return (
             "warning",
             f"The labels have a mean of {short(mean or 0.0)} and a deviation of {short(deviation or 0.0)}; the last "
@@ -159,20 +155,29 @@ def _real(value: object) -> float | None:
     return float(value)
 
 
-def _out_of_reach(last: str | None, mean: float | None, deviation: float | None) -> bool:
+def _out_of_reach(look: Look, last: str | None) -> bool:
+    """Whether labels lie outside an activation's range, for certain.
+
+    By the least and the largest label where they are known. Else: values within [a, b] have a
+    variance of at most (mean - a) (b - mean).
+    """
     ranges = {
         "sigmoid": (0.0, 1.0),
         "softmax": (0.0, 1.0),
         "tanh": (-1.0, 1.0),
         "relu": (0.0, np.inf),
     }
-    if last not in ranges or mean is None or deviation is None:
+    if last not in ranges:
         return False
     low, high = ranges[last]
-    return (
-        mean - deviation < low - 0.1 * (deviation + 1e-12)
-        or mean + deviation > high + 0.1 * deviation
-    )
+    least, largest = (_real(look.label(key)) for key in ("min", "max"))
+    mean, deviation = (_real(look.label(key)) for key in ("mean", "std"))
+    if least is not None and largest is not None:
+        slack = 0.05 * (largest - least)  # a few labels just outside cost little
+        return least < low - slack or largest > high + slack
+    if mean is None or deviation is None:
+        return False
+    return mean < low or mean > high or (mean - low) * (high - mean) < 0.99 * deviation**2
 
 
 def initial_loss(run: object) -> Finding | None:

@@ -78,9 +78,15 @@ def _bad_places(look: Look, loss: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.tile(bad, epochs))
 
 
+def _beginning(look: Look, values: np.ndarray) -> int:
+    """Rows of the first tenth of the run, of what is planned where it still runs."""
+    planned = look.fact_number("total_steps") if look.running and look.every_step else None
+    return max(values.size, int(planned or 0)) // 10
+
+
 def _jumps(look: Look, values: np.ndarray) -> np.ndarray:
     """Rows of single jumps, by at least twice the level."""
-    rows = _outliers(values.copy(), values.size // 10)
+    rows = _outliers(values.copy(), _beginning(look, values))
     if rows.size and look.trend is not None:
         level = _levels(values)
         height = np.maximum(np.abs(level), 0.1 * abs(look.trend.start))
@@ -97,7 +103,7 @@ def loss_spike(run: object) -> Finding | None:
     """
     look = Look.at(run)
     loss = look.column("steps", "loss")
-    if loss.size < 2 * at.ENOUGH_STEPS or look.trend is None or has_diverged(look):
+    if loss.size < 2 * at.ENOUGH_STEPS or look.trend is None or look.early or has_diverged(look):
         return None
     good = np.flatnonzero(np.isfinite(loss))
     values = loss[good]
@@ -136,13 +142,13 @@ def gradient_spike(run: object) -> Finding | None:
     """
     look = Look.at(run)
     norm = look.step("grad_norm")
-    if norm.size < 2 * at.ENOUGH_STEPS or has_diverged(look):
-        return None
+    if norm.size < 2 * at.ENOUGH_STEPS or look.early or has_diverged(look):
+        return None  # a run's beginning is what is not looked at, and this may be it
     good = np.flatnonzero(np.isfinite(norm))
     values = norm[good]
     if values.size < 2 * at.ENOUGH_STEPS:
         return None
-    skip = values.size // 10
+    skip = _beginning(look, values)
     rows = _outliers(values.copy(), skip)
     # Where the loss has gone to zero, so has the gradient: usual is what the run began with, too.
     usual = max(median(values), 0.5 * median(values[: max(at.FEW_STEPS, skip)]))

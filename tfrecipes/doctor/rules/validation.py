@@ -47,8 +47,10 @@ def validation_gap(run: object) -> Finding | None:
     guess = look.guess
     training = _training_then(look, loss)
     stands = float(validation[-2:].min())
+    # While it runs, validation that is still at its best may yet catch up (BatchNorm's statistics do).
     wide = (
         guess is not None
+        and not (look.running and since < at.GAP_EPOCHS)
         and 0 < training < 0.1 * guess
         and any(
             stands > times * training and stands > share * guess for times, share in at.GAP_WIDE
