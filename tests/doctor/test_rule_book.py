@@ -607,6 +607,12 @@ NEAR: dict[str, list[Make]] = {
     "predicting_prior": [lambda: run(falling(1.9, 30)), lambda: run(FLAT, facts=UNKNOWN)],
     "loss_not_falling": [
         lambda: run(np.full(STEPS, 0.1) * noise(0.03), epochs={"accuracy": np.full(8, 0.97)}),
+        lambda: run(np.full(STEPS, 0.9) * noise(0.03), epochs=FLAT_METRIC),
+        lambda: run(
+            np.full(STEPS, 7.0) * noise(0.03),
+            facts={"loss.name": "Huber", "first_step": 800},
+            epochs=FLAT_METRIC,
+        ),
         lambda: history(loss=[3.0, 2.99, 2.985, 2.97, 2.965, 2.96]),
         lambda: run(falling() - 3),
     ],

@@ -37,13 +37,14 @@ def loss_not_falling(run: object) -> Finding | None:
     """A training loss that at no time was 5 % below its start, and does not fall slowly either.
 
     Slowly: Spearman's rank correlation of the loss with time is below -0.6. Silent where a metric
-    got better or is high already, as when a trained model is trained on.
+    got better or is high already, and where a trained model is trained on.
     """
     look = Look.at(run)
     trend = look.trend
     if (
         trend is None
         or look.early
+        or _trained_on(look, trend)
         or _falls(trend, _correlation(look, trend))
         or has_diverged(look)
         or _some_metric_is_well(look)
@@ -57,6 +58,12 @@ def loss_not_falling(run: object) -> Finding | None:
         cause,
         advice,
     )
+
+
+def _trained_on(look: Look, trend: Trend) -> bool:
+    """Whether an earlier fit did the falling."""
+    learnt = look.guess is not None and 0 < trend.start < 0.5 * look.guess
+    return learnt or (look.fact_number("first_step") or 0) > 0
 
 
 def _why_not(look: Look) -> tuple[str, str]:
