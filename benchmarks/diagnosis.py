@@ -4,10 +4,10 @@
     python benchmarks/diagnosis.py --score-only  # scores the runs that are there
     python benchmarks/diagnosis.py --quick       # that it runs; its numbers mean nothing
 
-Faults are planted one at a time in real training programs of three families, half of them stock
-`fit` with `tfr.Monitor`, half `recipe.fit`; beside them stand healthy programs. Thresholds were set
-on the split `derive` (seed 0), the figures are of `report` (seeds 1 to 3): other architectures,
-other samples, other seeds. Runs are kept in `--runs`; one that is there is not trained again.
+Faults are planted one at a time in real training programs of two families, and of a third on which
+thresholds alone were set; half of them are stock `fit` with `tfr.Monitor`, half `recipe.fit`. Beside
+them stand healthy programs. Thresholds were set on the split `derive` (seed 0), the figures are of
+`report` (seeds 1 to 3): other architectures, other samples, other seeds. Runs are kept in `--runs`; one that is there is not trained again.
 """
 
 import argparse

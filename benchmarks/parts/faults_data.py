@@ -198,7 +198,6 @@ FAULTS = (
         "three labels in five at random",
         _labels_noisy,
         (
-            "labels_noisy",
             "labels_unrelated",
             f"plateau~{LABELS}|data",
             f"predicting_prior~{LABELS}",
@@ -298,7 +297,6 @@ FAULTS = (
         _validation_elsewhere,
         (
             "validation_not_representative",
-            "validation_differs",
             "validation_gap~represent|distribut",
         ),
         "worse than training from the first epoch on, which is no overfitting",
@@ -347,7 +345,7 @@ FAULTS = (
         "too_few_samples",
         "few samples, no decay, many epochs",
         _too_few_samples,
-        ("validation_gap", "overfitting"),
+        ("validation_gap",),
         "overfitting",
         ("saturated_early", "noisy_validation", "few_samples"),
     ),

@@ -105,8 +105,6 @@ FAULTS = (
         _too_small,
         (
             "plateau~capacity|larger|wider|small",
-            "underfitting",
-            "capacity",
             "falling_slowly~capacity",
         ),
         "capacity must be named",
