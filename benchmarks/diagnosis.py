@@ -299,6 +299,20 @@ def shown(split: str, found: dict[str, Any], details: bool) -> str:
     return "\n".join(lines)
 
 
+def earlier(given: Path | None, results: Path) -> dict[str, Any] | None:
+    """The totals of `report` by rules from before any of them was told to who wrote the rules.
+
+    From a file, or else what the last record kept.
+    """
+    if given is not None:
+        report = json.loads(given.read_text(encoding="utf-8"))["results"]["splits"]["report"]
+        return {key: report[key] for key in ("total", "healthy")}
+    last = results / f"{NAME}.json"
+    if not last.is_file():
+        return None
+    return json.loads(last.read_text(encoding="utf-8"))["results"].get("before")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train and check what is missing, score, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -313,6 +327,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-checks", dest="checks", action="store_false", help="train alone")
     parser.add_argument("--score-only", action="store_true", help="train and check nothing")
     parser.add_argument("--details", action="store_true", help="print every miss of `derive`")
+    parser.add_argument(
+        "--before", type=Path, help="JSON of the same runs scored by earlier rules, to be kept too"
+    )
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="another file for the JSON")
     given = parser.parse_args(arguments)
@@ -338,7 +355,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from parts import record
 
         command = f"python benchmarks/{NAME}.py" + (" --quick" if given.quick else "")
-        print(record.write(NAME, command, {"splits": splits}, given.out))
+        results = {"splits": splits, "before": earlier(given.before, record.RESULTS)}
+        print(record.write(NAME, command, results, given.out))
     return 0
 
 
