@@ -46,6 +46,7 @@ def check(model: Any, data: Any, validation_data: Any = None, loss: Any = None) 
         ValueError: For what is no model, or no data that `fit` takes.
 
     Example:
+        >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
         >>> y = (x[:, 0] > 0).astype("int32")
         >>> x[3, 1] = np.nan

@@ -86,8 +86,8 @@ def range_of(array: np.ndarray) -> tuple[str, str] | None:
     """(what is wrong with the range of an input's features, what to do), or None.
 
     Example:
-        >>> range_of(np.random.default_rng(0).integers(0, 256, (50, 4)).astype("float32"))[0][:22]
-        'goes from 0 to 255 (roo'
+        >>> range_of(np.random.default_rng(0).integers(0, 256, (50, 4)).astype("float32"))[0][:18]
+        'goes from 0 to 255'
     """
     values = by_feature(array)
     values = np.where(np.isfinite(values), values, 0.0)
