@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfrecipes.arithmetic import telemetry
 from tfrecipes.arithmetic.telemetry import COLUMNS, StepView
+from tfrecipes.runs import steps
 
 WEIGHTS = [np.array([3.0, 4.0], "float32"), np.array([[12.0]], "float32")]
 GRADIENTS = [np.array([0.6, 0.8], "float32"), None]
@@ -131,3 +132,7 @@ def test_a_column_without_a_name_is_refused(columns):
 def test_two_columns_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two columns are named 'loss'"):
         telemetry.names([*COLUMNS, telemetry.loss])
+
+
+def test_what_needs_no_tensorflow_knows_the_same_columns():
+    assert set(telemetry.names(telemetry.COLUMNS)) == steps.TELEMETRY

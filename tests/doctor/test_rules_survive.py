@@ -12,21 +12,9 @@ from tfrecipes.doctor.diagnosis import diagnose
 from tfrecipes.doctor.rules import RULES, SEVERITIES, Finding
 from tfrecipes.doctor.rules.look import Look
 from tfrecipes.runs.folder import Run
+from tfrecipes.runs.steps import TELEMETRY
 
-COLUMNS = [
-    "step",
-    "learning_rate",
-    "loss",
-    "grad_norm",
-    "param_norm",
-    "update_norm",
-    "update_ratio",
-    "grad_param_ratio",
-    "clipped",
-    "overflow",
-    "loss_scale",
-    "samples",
-]
+COLUMNS = sorted(TELEMETRY)
 HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "update_ratio")
 SYSTEM = ("step", "seconds", "samples_per_second", "data_wait", "reduce_share")
 ODD = [math.nan, math.inf, -math.inf, 0.0, 1e300, -1e300, 1e-300, 1.0]

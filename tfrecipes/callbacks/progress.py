@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tfrecipes.callbacks.step import Configured
+from tfrecipes.runs.steps import TELEMETRY
 from tfrecipes.step.installed import newest_row
 from tfrecipes.views.live import Display, Moment, choose_display
 
@@ -16,19 +17,7 @@ from tfrecipes.views.live import Display, Moment, choose_display
 _SAMPLES, _SAMPLE_EVERY = 50, 0.1
 
 # Telemetry that is a log key too and would make an epoch's line unreadable; it stands in the run folder.
-_NOT_SHOWN = frozenset(
-    {
-        "step",
-        "param_norm",
-        "update_norm",
-        "update_ratio",
-        "grad_param_ratio",
-        "clipped",
-        "overflow",
-        "loss_scale",
-        "samples",
-    }
-)
+_NOT_SHOWN = TELEMETRY - {"learning_rate", "loss", "grad_norm"}
 
 Numbers = Mapping[str, float]
 

@@ -11,6 +11,23 @@ import numpy as np
 
 from tfrecipes.runs.atomic import RunWriteError, write_atomically
 
+# What a step's row has besides a user's own columns.
+TELEMETRY = frozenset(
+    {
+        "step",
+        "learning_rate",
+        "loss",
+        "grad_norm",
+        "param_norm",
+        "update_norm",
+        "update_ratio",
+        "grad_param_ratio",
+        "clipped",
+        "overflow",
+        "loss_scale",
+        "samples",
+    }
+)
 INTEGER_COLUMNS = frozenset({"step", "samples", "clipped", "overflow"})
 SYSTEM_INTEGERS = frozenset({"step", "epoch", "host_memory", "gpu_memory"})
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tfrecipes.runs.steps import TELEMETRY
 from tfrecipes.views.canvas import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, SKY
 from tfrecipes.views.curves import Curves, has
 from tfrecipes.views.heat import draw_heat, heat_rows
@@ -21,23 +22,6 @@ LOGARITHMIC_FROM = 30.0
 USUAL_RATIO = 1e-3
 MOST_METRICS, MOST_COLUMNS = 4, 4
 
-# What a step's row has besides a user's own columns.
-TELEMETRY = frozenset(
-    {
-        "step",
-        "learning_rate",
-        "loss",
-        "grad_norm",
-        "param_norm",
-        "update_norm",
-        "update_ratio",
-        "grad_param_ratio",
-        "clipped",
-        "overflow",
-        "loss_scale",
-        "samples",
-    }
-)
 _RATIO_EDGES = (1e-6, 1e-5, 1e-4, 1e-2, 1e-1)
 _NORM_EDGES = (1e-7, 1e-5, 1e-3, 1e1, 1e2)
 _RATIO, _NORM = "update_ratio/", "grad_norm/"
