@@ -22,6 +22,7 @@ from tfrecipes.step.keras_seams.functions import make_function as make_function
 from tfrecipes.step.keras_seams.functions import make_grouped_function as make_grouped_function
 from tfrecipes.step.keras_seams.looking import fresh_loss as fresh_loss
 from tfrecipes.step.keras_seams.looking import given_loss as given_loss
+from tfrecipes.step.keras_seams.looking import kept_compilation as kept_compilation
 from tfrecipes.step.keras_seams.looking import kept_leftovers as kept_leftovers
 from tfrecipes.step.keras_seams.looking import kept_randomness as kept_randomness
 from tfrecipes.step.keras_seams.losses import LossTerm as LossTerm

@@ -1,6 +1,7 @@
 """What it takes to run a model without anything staying behind: fresh losses, seeds kept."""
 
 import contextlib
+import copy
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -74,6 +75,27 @@ def kept_randomness() -> Iterator[None]:
         if names is not None:
             names.clear()
             names.update(counters)
+
+
+@contextlib.contextmanager
+def kept_compilation(model: keras.Model) -> Iterator[None]:
+    """Put back what `compile`, `fit` and callbacks leave on a model, its variables apart.
+
+    Optimizer, loss, metrics, train functions, `history`, `stop_training`, shadowed methods and
+    what was put aside on it: every attribute of the model is the same object again, and lists and
+    dicts among them hold what they held.
+    """
+    attributes = dict(model.__dict__)
+    held = {k: copy.copy(v) for k, v in attributes.items() if type(v) in (list, dict, set)}
+    try:
+        yield
+    finally:
+        model.__dict__.clear()
+        model.__dict__.update(attributes)
+        for name, before in held.items():
+            now = attributes[name]
+            now.clear()
+            now.extend(before) if isinstance(now, list) else now.update(before)
 
 
 @contextlib.contextmanager
