@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import keras
-import tensorflow as tf
 
 from tfrecipes.step import keras_seams, stopping
 from tfrecipes.step.accept import accepted
@@ -20,13 +19,11 @@ from tfrecipes.step.calls import Calls
 from tfrecipes.step.keras_seams import Fit
 from tfrecipes.step.plan import Claims, StepPlan
 from tfrecipes.step.rows import Lap, Rows, Sink
+from tfrecipes.step.showing import FitAverage
 from tfrecipes.step.state import StepState
 from tfrecipes.step.swap import AverageSwap
-from tfrecipes.step.train_step import build_step
-from tfrecipes.step.update import move, split_scaler
+from tfrecipes.step.traced import TracedFunctions
 
-# Train functions kept for a model that is fitted again with another plan.
-FUNCTIONS_KEPT = 4
 # How often the host looks whether the device stopped the run [s].
 WATCH_EVERY = 0.05
 
@@ -45,7 +42,6 @@ class InstalledStep:
     Attributes:
         plan: The plan of the running or last fit.
         state: The step's variables; new with a new optimizer.
-        swap: Which weights the model holds.
         base: What holds without any callback, set by `recipe.compile`; None = nothing does.
         stopped: Why the run stopped for good, or None.
         after_call: Called on the host after each call of the train function.
@@ -56,15 +52,13 @@ class InstalledStep:
         self._model = model
         self._registered: list[Claimant] = []
         self._for_fit: Any = None
-        self._functions: dict[Any, tuple[Any, Callable[[Any], Any]]] = {}
+        self._functions = TracedFunctions(model)
         self._in_epoch = False
         self._evaluating = 0
         self._rows = Rows()
         self._optimizer: Any = None
         self._compiled: Any = None
         self._sealed_for: Any = None
-        self._average_key: Any = None
-        self._restart_average = False
         self.base: StepPlan | None = None
         self.plan = StepPlan()
         self.stopped: str | None = None
@@ -116,8 +110,9 @@ class InstalledStep:
             if plan.accumulate > 1:
                 fit.count_updates(plan.accumulate)
         self._calls = Calls(fit, self._model.steps_per_execution)
-        self._begin_average(fit)
-        self._set_train_function(self._host_function(self._function(force)))
+        self._average.begin(plan.average, fit)
+        compiled = self._functions.function(plan, self.state, force)
+        self._set_train_function(self._host_function(compiled))
         keras_seams.set_method(self._model, keras_seams.EPOCH_END, self._metrics_or_logs)
         keras_seams.set_method(self._model, "evaluate", self._evaluate)
         for callback in callbacks:
@@ -161,7 +156,7 @@ class InstalledStep:
 
     def _new_state(self) -> None:
         self.state = StepState(self._model.distribute_strategy)
-        self.swap = AverageSwap(self.state)
+        self._average = FitAverage(self._model, self.state)
 
     def remove(self) -> None:
         """Give the model its own methods back. The state stays for a further fit."""
@@ -188,53 +183,24 @@ class InstalledStep:
 
     # -- the train function --------------------------------------------------------------------
 
-    def _function(self, force: bool) -> Callable[[Any], Any]:
-        """The compiled function of this plan, traced once however often `fit` is called."""
-        model = self._model
-        if keras_seams.is_built_for_training(model):
-            self.state.make(model, self.plan)
-        key = (
-            self.plan.key(),
-            id(keras_seams.compiled_loss(model)),
-            tuple(id(v) for v in model.trainable_variables),
-            keras_seams.settings(model.optimizer),
-            model.jit_compile,
-            model.run_eagerly,
-            model.steps_per_execution,
-        )
-        if force or key not in self._functions:
-            step = build_step(model, self.plan, self.state)
-            if keras_seams.loops_on_the_host(model, self.plan.accumulate):
-                function = keras_seams.make_grouped_function(
-                    model, step, self.plan.accumulate, self.state.waits
-                )
-            else:
-                function = keras_seams.make_function(model, step, self.state.waits)
-            # The loss is kept with its function: its id must not be given to another object.
-            self._functions[key] = (keras_seams.compiled_loss(model), function)
-            while len(self._functions) > FUNCTIONS_KEPT:
-                self._functions.pop(next(iter(self._functions)))
-        return self._functions[key][1]
-
     def _host_function(self, compiled: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def train_function(iterator: Any) -> Any:
             begins, self._in_epoch = not self._in_epoch, True
             steps = self._calls.next(iterator)
             if self._skip_calls:
                 return self._skipped_call(iterator, steps)
-            self._show_raw()
+            self._average.show_raw()
             if begins:
                 self._rows.begin_lap(self.state)
-            logs = compiled(iterator) if steps == whole else self._shorter_call(iterator, steps)
+            function = compiled
+            if steps != whole:
+                function = self._functions.shorter(self.plan, self.state, steps)
+            logs = function(iterator)
             self._after_call(steps)
             return logs
 
         whole = self._calls.group
         return train_function
-
-    def _shorter_call(self, iterator: Any, steps: int) -> Any:
-        with keras_seams.calls_of(self._model, steps):
-            return self._function(force=False)(iterator)
 
     def skip(self, calls: int, pull: bool) -> None:
         """Let the next calls do nothing: a resumed epoch's steps that were done before.
@@ -274,44 +240,17 @@ class InstalledStep:
         self._model.stop_training = True
         print(reason)
 
-    # -- averages ------------------------------------------------------------------------------
+    # -- an epoch's end ------------------------------------------------------------------------
 
-    def _begin_average(self, fit: Fit | None) -> None:
-        average = self.plan.average
-        key = None if average is None else average.kind()
-        if key != self._average_key:
-            # The model keeps what it holds; what was put aside belongs to no run any more.
-            self.swap = AverageSwap(self.state)
-        self._average_key = key
-        if fit is None or average is None:
-            return
-        inner, _ = split_scaler(self._model.optimizer)
-        self.state.average_start.assign(
-            tf.cast(keras_seams.local(keras_seams.iterations(inner)), tf.int64)
-        )
-        average.resolve(fit)
-        # Not before the first step: callbacks may load weights when training begins.
-        self._restart_average = not self.swap.shown
+    @property
+    def swap(self) -> AverageSwap:
+        """Which weights the model holds."""
+        return self._average.swap
 
     def average_now(self, after: int) -> None:
         """Move the average once from the host, if more than `after` updates of this fit are done."""
-        inner, _ = split_scaler(self._model.optimizer)
-        done = keras_seams.local(keras_seams.iterations(inner))
-        average = self.plan.average
-        if average is None:
-            return
-        if int(done) - int(keras_seams.local(self.state.average_start)) > after:
-            self._model.distribute_strategy.run(lambda: move(average, self.state))
-
-    def _show_raw(self) -> None:
-        if self._restart_average:
-            self._restart_average = False
-            self.state.restart_average()
-        if self.swap.shown and not self.swap.hide():
-            print(
-                "Average: the model's weights were changed since the average was put in; "
-                "training goes on from them, and the average starts anew."
-            )
+        if self.plan.average is not None:
+            self._average.move(self.plan.average, after)
 
     def _metrics_or_logs(self, logs: Any) -> Any:
         """After every epoch's loop, and in every `evaluate`, where there is nothing to do."""
@@ -338,7 +277,7 @@ class InstalledStep:
             return type(self._model).evaluate(self._model, *args, **kwargs)
         except BaseException:
             if keras_seams.fit_iterator(self._model) is not None:
-                self._show_raw()
+                self._average.show_raw()
             raise
         finally:
             self._evaluating -= 1
@@ -371,7 +310,7 @@ class InstalledStep:
     def resumed(self, last_row: Mapping[str, float]) -> None:
         """After a resume: rows so far are on disk, the last one was this; the average goes on."""
         self._rows.begin(self.state, last_row)
-        self._restart_average = False
+        self._average.go_on()
 
 
 def step_of(model: keras.Model) -> InstalledStep:
