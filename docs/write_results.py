@@ -16,6 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import diagnosis_page
+import rate_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -129,6 +130,7 @@ def results_page() -> str:
         *step_part(),
         *monitor_part(),
         *update_part(),
+        *rates_part(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -270,6 +272,12 @@ def update_part() -> list[str]:
         f"{found['cores_busy_with_others']:.1f} cores were busy with others.",
         "\n".join(lines),
     ]
+
+
+def rates_part() -> list[str]:
+    """The learning-rate finder."""
+    measured = load("lr_finder")
+    return [] if measured is None else rate_tables.part(measured, where(measured))
 
 
 def cards() -> Pages:
