@@ -110,7 +110,7 @@ def together(rates: np.ndarray, sweeps: np.ndarray) -> dict[str, float | None]:
     each = [suggestions(rates, losses) for losses in sweeps]
     found: dict[str, float | None] = {}
     for name in NAMES:
-        known = [np.log(one[name]) for one in each if one[name] is not None]
+        known = [np.log(rate) for one in each if (rate := one[name]) is not None]
         found[name] = float(np.exp(np.median(known))) if known else None
     return found
 

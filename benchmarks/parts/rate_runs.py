@@ -167,7 +167,7 @@ class Ramp(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def ask(workload: Workload, scale: str, seed: int) -> dict[str, Any]:
+def ask(workload: Workload, scale: Any, seed: int) -> dict[str, Any]:
     """Ask the finder about a workload, as a user would.
 
     Returns:
@@ -203,7 +203,8 @@ def kept_sweeps(
     path = folder / "sweeps" / f"{name}.npz"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **sweeps(workload, asked))
+        arrays: dict[str, Any] = sweeps(workload, asked)
+        np.savez(path, **arrays)
         print(f"{name}: plain sweeps done", flush=True)
     with np.load(path) as archive:
         return {key: archive[key] for key in archive.files}

@@ -204,8 +204,8 @@ def diabetes() -> tuple[data.Arrays, data.Arrays]:
     """442 patients: the course of their illness from ten numbers."""
     from sklearn.datasets import load_diabetes
 
-    x, y = load_diabetes(return_X_y=True)
-    return _split(_scaled(x), _scaled(y[:, None]), 0.2)
+    found: Any = load_diabetes()
+    return _split(_scaled(found.data), _scaled(found.target[:, None]), 0.2)
 
 
 # -- nets ----------------------------------------------------------------------------------------
