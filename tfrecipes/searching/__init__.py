@@ -1,0 +1,1 @@
+"""Search: which recipe is better, by how much, and how sure that is."""
