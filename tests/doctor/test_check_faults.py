@@ -111,9 +111,10 @@ def in_16_bits():
     return model
 
 
-def streamed(batch, **shuffled):
+def streamed(batch, shuffled=False, repeats=False):
     data = tf.data.Dataset.from_tensor_slices((X, Y))
-    return (data.shuffle(400) if shuffled else data).batch(batch)
+    data = data.shuffle(400) if shuffled else data
+    return (data.repeat() if repeats else data).batch(batch)
 
 
 def by_class():
@@ -325,6 +326,28 @@ def two_outputs():
     return keras.Model(a, outputs)
 
 
+TWO = {"q": NUMBER[:, None], "p": Y}  # Keras sorts a dict's keys: here that is another order
+
+
+def two_outputs_by_key(named=True, compiled=False):
+    a = keras.Input((8,), name="a")
+    h = dense()(a)
+    names = ("q", "p") if named else (None, None)
+    outputs = {"q": layers.Dense(1, name=names[0])(h), "p": layers.Dense(3, name=names[1])(h)}
+    model = keras.Model(a, outputs)
+    if compiled:
+        model.compile("adam", {"q": "mse", "p": LOGITS}, loss_weights={"q": 0.5, "p": 1.0})
+    return model
+
+
+def two_in_a_list():
+    a = keras.Input((8,), name="a")
+    h = dense()(a)
+    model = keras.Model(a, [layers.Dense(1, name="q")(h), layers.Dense(3, name="p")(h)])
+    model.compile("adam", {"q": "mse", "p": LOGITS})
+    return model
+
+
 class OwnStep(keras.Model):
     """Trains itself; its data are no pairs."""
 
@@ -382,6 +405,13 @@ HEALTHY = {
     "BatchNorm first": (lambda: net(layers.BatchNormalization(), dense()), lambda: (X * 200, Y)),
     "words": (reader, words),
     "two outputs": (two_outputs, lambda: (X, {"p": Y, "q": NUMBER[:, None]})),
+    "two outputs, unsorted": (two_outputs_by_key, lambda: (X, TWO)),
+    "two outputs, compiled": (lambda: two_outputs_by_key(compiled=True), lambda: (X, TWO)),
+    "two outputs by key alone": (
+        lambda: two_outputs_by_key(named=False, compiled=True),
+        lambda: (X, TWO),
+    ),
+    "two in a list, labels by name": (two_in_a_list, lambda: (X, TWO)),
     "penalties and dropout": (
         lambda: net(dense(kernel_regularizer="l2"), layers.Dropout(0.5)),
         None,
@@ -390,6 +420,7 @@ HEALTHY = {
     "zero branches and head": (zero_head, None),
     "fine-tuned": (fine_tuned, None),
     "a shuffled stream": (net, lambda: streamed(32, shuffled=True)),
+    "a stream without an end": (net, lambda: streamed(32, shuffled=True, repeats=True)),
     "learnt already": (learnt, lambda: (X, NUMBER)),
     "a warmup": (
         lambda: net(optimizer=tfr.AdamW(tfr.WarmupCosine(0.5, total_steps=100, warmup_steps=10))),

@@ -114,7 +114,7 @@ def look_at(given: Understood, model: keras.Model, loss: Any, where: str = "data
         given.y,
         given.sample_weight,
         input_shapes=getattr(model, "input_shape", None) if model.built else None,
-        output_shape=getattr(model, "output_shape", None) if model.built else None,
+        output_shape=checks.output_shapes(model, given.y),
         loss=loss,
         where=where,
     )

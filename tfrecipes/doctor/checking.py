@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tfrecipes.doctor import data_checks, label_checks, output_checks
+from tfrecipes.doctor.checks import output_shapes
 from tfrecipes.doctor.label_checks import Output
 from tfrecipes.doctor.ranking import ranked
 from tfrecipes.doctor.rules import Finding
@@ -158,14 +159,13 @@ class _Check:
                 self.loss, _ = infer_loss(y, net)
             except ValueError as error:
                 self.skipped.append(f"what depends on the loss. {str(error).rstrip('.')}")
-        shapes = getattr(net, "output_shape", None) if net.built else None
-        self.outputs = label_checks.outputs(y, shapes, self.loss)
+        self.outputs = label_checks.outputs(y, output_shapes(net, y), self.loss)
 
     def _of_data(self) -> Iterator[Finding]:
         net, built = self.model, self.model.built
         shapes = {
             "input_shapes": getattr(net, "input_shape", None) if built else None,
-            "output_shapes": getattr(net, "output_shape", None) if built else None,
+            "output_shapes": output_shapes(net, self.training.y),
         }
         for sample, where in ((self.training, "data"), (self.validation, "validation_data")):
             if sample is None:
@@ -177,6 +177,8 @@ class _Check:
                     data_checks.constant_features(sample, where),
                     data_checks.repeated_samples(sample, where),
                 )
+            if sample.endless and where == "data":
+                self.skipped.append(f"copies in {where}: it repeats without an end")
             if sample.moved_on:
                 self.skipped.append(
                     f"the order of {where}: it could not be copied, so it was read itself, and a "

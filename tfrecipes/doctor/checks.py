@@ -210,11 +210,36 @@ def per_output(
         by_key = {key: np.asarray(getattr(y[key], "flat_values", y[key])) for key in keys}
         leaves = [(f"y[{key!r}]", by_key[key]) for key in keys]
     shapes = _partner(output_shape, keys, _is_shape)
+    if isinstance(output_shape, Mapping) and isinstance(loss, (list, tuple)):
+        loss = dict(zip(output_shape, loss, strict=False))  # a list of losses is in outputs' order
     losses = _partner(loss, keys, lambda part: not isinstance(part, (list, tuple, Mapping)))
     yield from (
         (label, leaf, shape, part)
         for (label, leaf), shape, part in zip(leaves, shapes, losses, strict=True)
     )
+
+
+def output_shapes(model: keras.Model, y: Any) -> Any:
+    """The model's output shapes in the form of its labels; None where the model is not built.
+
+    Args:
+        model: The model.
+        y: Labels. Where they are a dict, so are the shapes: by the outputs' names, or by the keys of
+            the dict of outputs that the model returns, which Keras flattens in sorted order.
+
+    Example:
+        >>> i = keras.Input((4,))
+        >>> outputs = {"price": keras.layers.Dense(1)(i), "kind": keras.layers.Dense(3)(i)}
+        >>> output_shapes(keras.Model(i, outputs), {"price": np.ones(8), "kind": np.ones(8)})
+        {'kind': (None, 3), 'price': (None, 1)}
+    """
+    shapes = getattr(model, "output_shape", None) if model.built else None
+    if not isinstance(y, Mapping) or not isinstance(shapes, list):
+        return shapes
+    names = getattr(model, "output_names", None) or []
+    if len(shapes) != len(names) or not all(key in names for key in y):
+        names = sorted(y)
+    return dict(zip(names, shapes, strict=True)) if len(names) == len(shapes) else None
 
 
 def _partner(given: Any, keys: list, is_one: Callable[[Any], bool]) -> list:

@@ -217,7 +217,7 @@ def repeated_samples(sample: Sampled, where: str) -> Finding | None:
         return None
     labels = list(sample.labels().values())
     found = repeats(inputs, labels[0] if len(labels) == 1 else None)
-    if not found.repeated:
+    if not found.repeated or sample.endless:  # a second pass is no copy
         return None
     share = found.repeated / found.rows
     surprising = found.repeated > _ABOVE_CHANCE * found.expected
@@ -257,7 +257,8 @@ def shared_samples(training: Sampled, validation: Sampled) -> Finding | None:
     if found is None or not found.shared or found.first is None:
         return None
     share = found.shared / found.rows
-    surprising = found.shared > _ABOVE_CHANCE * found.expected
+    # One sample may be a copy in any data: two flowers of the same measures.
+    surprising = found.shared > max(1.0, _ABOVE_CHANCE * found.expected)
     severity: Severity = "info"
     if surprising and share >= SHARED_SHARE:
         severity = "error" if share >= SHARED_MEANINGLESS else "warning"

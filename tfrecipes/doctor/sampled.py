@@ -40,6 +40,7 @@ class Sampled:
         label_batches: A stream's labels, batch by batch, where there is one output.
         repeats_its_order: Whether a second pass over a stream began with the same batch; None
             where that was not tried.
+        endless: Whether the stream never ends, so that its rows come again by themselves.
         moved_on: Whether the stream could only be read itself, so that a shuffle in it moved on.
     """
 
@@ -53,6 +54,7 @@ class Sampled:
     label_batches: list[np.ndarray] = field(default_factory=list)
     repeats_its_order: bool | None = None
     moved_on: bool = False
+    endless: bool = False
 
     def inputs(self) -> dict[str, np.ndarray]:
         """Inputs that hold numbers, one row a sample, by name."""
@@ -171,6 +173,7 @@ def _from_stream(given: Understood, where: str) -> Sampled:
         ],
         repeats_its_order=None if again is None else _same(again, batches[0]),
         moved_on=moved_on,
+        endless=given.endless,
     )
 
 

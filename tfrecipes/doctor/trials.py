@@ -1,7 +1,7 @@
 """A model tried on one batch: what `check` finds out by running it, and in which order."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -168,6 +168,8 @@ class Trial:
         names = list(getattr(traced.model, "output_names", None) or [])
         keys = [output.name[3:-2] for output in labels]
         named = len(labels) > 1 and all(key in names for key in keys)
+        if isinstance(batch[1], Mapping) and not named:
+            names, named = sorted(keys), True  # a dict of outputs, which Keras flattens sorted
         places = [names.index(key) for key in keys] if named else range(len(labels))
         return [
             (label_checks.with_shape(output, first.outputs[place].shape), place)
@@ -178,6 +180,8 @@ class Trial:
         places = self._places(traced, first, batch)
         if not places or self.loss is None:
             return None
+        if isinstance(batch[1], Mapping):  # a dict is flattened in sorted order
+            places.sort(key=lambda place: place[0].name)
         predictions = [first.outputs[place] for _, place in places]
         nested = keras.tree.is_nested(batch[1])
         with quiet():

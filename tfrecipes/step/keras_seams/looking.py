@@ -4,7 +4,7 @@ import contextlib
 import copy
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -27,9 +27,17 @@ def given_loss(model: keras.Model) -> tuple[Any, Any]:
 
 def fresh_loss(model: keras.Model, loss: Any, weights: Any = None) -> Callable[..., Any]:
     """A loss f(y, y_pred, sample_weight) as `compile` would make it, with trackers of its own."""
-    made = CompileLoss(loss, weights, output_names=getattr(model, "output_names", None))
+    names = getattr(model, "output_names", None)
+    made = CompileLoss(loss, weights, output_names=names)
 
     def compute(y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        listed = isinstance(y_pred, (list, tuple)) or isinstance(loss, (list, tuple))
+        if listed and isinstance(y, Mapping) and names and set(names) == set(y):
+            # Labels by name for outputs in a list: `fit` would line them up so before it builds.
+            y, y_pred, sample_weight = (
+                [part[name] for name in names] if isinstance(part, Mapping) else part
+                for part in (y, y_pred, sample_weight)
+            )
         if not made.built:
             with tf.init_scope():
                 made.build(y, y_pred)
