@@ -44,6 +44,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "tfrecipes.callbacks.monitor": ("Monitor",),
     "tfrecipes.callbacks.progress": ("Progress",),
     "tfrecipes.callbacks.resume": ("Resume",),
+    "tfrecipes.searching.search": ("search",),
+    "tfrecipes.assemble.finding": ("find_learning_rate",),
+    "tfrecipes.assemble.fitting_batch": ("find_batch_size",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 # Modules with classes that a saved model may name.
@@ -73,6 +76,8 @@ if TYPE_CHECKING:
     from tfrecipes.arithmetic.schedules import WarmupStableDecay as WarmupStableDecay
     from tfrecipes.arithmetic.smoothing import SmoothedCrossentropy as SmoothedCrossentropy
     from tfrecipes.arithmetic.telemetry import COLUMNS as COLUMNS
+    from tfrecipes.assemble.finding import find_learning_rate as find_learning_rate
+    from tfrecipes.assemble.fitting_batch import find_batch_size as find_batch_size
     from tfrecipes.callbacks.averages import EMA as EMA
     from tfrecipes.callbacks.averages import SWA as SWA
     from tfrecipes.callbacks.averages import Average as Average
@@ -89,6 +94,7 @@ if TYPE_CHECKING:
     from tfrecipes.doctor.rules import RULES as RULES
     from tfrecipes.doctor.rules import Finding as Finding
     from tfrecipes.recipe.recipe import Recipe as Recipe
+    from tfrecipes.searching.search import search as search
     from tfrecipes.step.loss_scale_optimizer import LossScaleOptimizer as LossScaleOptimizer
     from tfrecipes.step.optimizers import SGD as SGD
     from tfrecipes.step.optimizers import Adam as Adam

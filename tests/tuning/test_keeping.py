@@ -93,9 +93,14 @@ def test_training_goes_on_as_if_nothing_had_happened():
 def test_after_an_exception_too(error):
     net = trained()
     before = state_of(net)
-    with pytest.raises(type(error)), kept(net):
-        disturb(net)
-        raise error
+
+    def search():
+        with kept(net):
+            disturb(net)
+            raise error
+
+    with pytest.raises(type(error)):
+        search()
     assert_same(before, state_of(net))
 
 
@@ -113,13 +118,18 @@ def test_a_second_ctrl_c_waits_until_all_is_put_back(monkeypatch):
 
     restore = keeping.Snapshot.restore
     monkeypatch.setattr(keeping.Snapshot, "restore", interrupted)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), kept(net):
+
+    def search():
+        with kept(net):
             disturb(net)
             os.kill(os.getpid(), signal.SIGINT)
             for _ in range(10**6):
                 pass
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            search()
         assert order == ["restored"]
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:

@@ -122,6 +122,7 @@ def compile_model(
             f"recipe.compile: `model` must be a Keras model. Received: model={model!r}."
         )
     if schedule is None:
+        _refuse_unknown_rate(recipe)
         schedule = make_schedule(recipe, total_steps, steps_per_epoch)
     chosen = model_precision(recipe, model)
     with model.distribute_strategy.scope():
@@ -173,12 +174,16 @@ def make_optimizer(recipe: Recipe, schedule: Any) -> keras.optimizers.Optimizer:
 
 def refuse_what_comes_later(recipe: Recipe) -> None:
     """One sentence for what a recipe may say and this version cannot do."""
+    _nonfinite(recipe)
+
+
+def _refuse_unknown_rate(recipe: Recipe) -> None:
     if recipe.schedule.peak_learning_rate == "find":
         raise ValueError(
-            "schedule.peak_learning_rate: finding the rate is not in this version. "
-            "Received: 'find'. Give a number, such as 3e-3."
+            "recipe.compile: the rate is found on the data, which `compile` does not see. Received: "
+            "schedule.peak_learning_rate='find'. Use recipe.fit, or give the number that "
+            "tfr.find_learning_rate(model, data, recipe).suggestion is."
         )
-    _nonfinite(recipe)
 
 
 def _nonfinite(recipe: Recipe) -> Literal["skip", "stop"]:

@@ -26,6 +26,7 @@ from tfrecipes.assemble.compiling import (
     step_callbacks,
 )
 from tfrecipes.assemble.facts import summary_of
+from tfrecipes.assemble.sweeping import RATE, rate_for_run, refuse_generator
 from tfrecipes.callbacks.monitor import Monitor, found_in, swa_values
 from tfrecipes.callbacks.progress import Progress
 from tfrecipes.callbacks.resume import Preempted, Resume, position
@@ -34,12 +35,14 @@ from tfrecipes.recipe.durations import Duration
 from tfrecipes.recipe.recipe import Recipe
 from tfrecipes.runs.atomic import RunWriteError
 from tfrecipes.runs.folder import RunFolder, Status
+from tfrecipes.runs.reading import SWEEP, read_run
 from tfrecipes.runs.restart import Restart
 from tfrecipes.step.installed import newest_row, step_of
 from tfrecipes.training import devices
 from tfrecipes.training.data import Understood, understand
 from tfrecipes.training.inferred_loss import infer_loss, infer_metrics
 from tfrecipes.training.prepared import Prepared, prepared
+from tfrecipes.tuning.lr_finder import FoundRate
 from tfrecipes.views.report import write_report
 from tfrecipes.views.summary import print_summary
 
@@ -88,6 +91,8 @@ def run(
         recipe = recipe.replace(**{"train.epochs": epochs})
     refuse_what_comes_later(recipe)
     given = understand(data, sample_weight)
+    if recipe.schedule.peak_learning_rate == "find":
+        refuse_generator(given, "recipe.fit", "with schedule.peak_learning_rate='find' ")
     validation = (
         None if validation_data is None else understand(validation_data, where="validation_data")
     )
@@ -130,6 +135,8 @@ class _Run:
         self.restart = restart
         self.precision = precision
         self.notes: list[str] = []
+        self.why: dict[str, str] = {}  # reasons in recipe.toml, by key
+        self.found: FoundRate | None = None
 
     def train(
         self,
@@ -141,7 +148,7 @@ class _Run:
         steps_per_epoch: int | None,
         verbose: Any,
     ) -> Outcome:
-        recipe, model = self.recipe, self.model
+        model = self.model
         if not model.built:
             # Its variables, so that the summary can count them.
             model(self._first_batch[0])
@@ -150,6 +157,16 @@ class _Run:
         if self.validation is not None:
             look_at(self.validation, model, loss, "validation_data")
         data = self._prepared(class_weight, steps_per_epoch)
+        if self.recipe.schedule.peak_learning_rate == "find":
+            if self.restart is Restart.GO_ON:
+                self.recipe = self.recipe.replace(**{RATE: self._known_rate()})
+            else:
+                self.found, self.recipe, notes = rate_for_run(
+                    self.recipe, model, self.given, loss, class_weight, steps_per_epoch, verbose
+                )
+                self.why[RATE] = self.found.reason
+                self.notes += notes
+        recipe = self.recipe
         compiled = compile_model(
             recipe,
             model,
@@ -233,6 +250,11 @@ class _Run:
             class_weight=class_weight,
             start=self._start_step,
         )
+
+    def _known_rate(self) -> float:
+        """What was found before the run in the folder began."""
+        self.why[RATE] = f"found by sweeps before the run began, see {SWEEP}"
+        return (read_run(self.folder.path).recipe or {})["schedule"]["peak_learning_rate"]
 
     def _start_step(self, steps_per_epoch: int) -> int:
         if self.restart is not Restart.GO_ON or self.recipe.resume is None:
@@ -325,7 +347,10 @@ class _Run:
         return Outcome(history, code)
 
     def _begin_files(self) -> None:
-        self.folder.write_recipe(gallery.show(self.recipe))
+        self.folder.write_recipe(gallery.show(self.recipe, self.why))
+        if self.found is not None:
+            self.folder.write_sweep(self.found.as_dict())
+            self.found.plot(self.folder.sweep_plot_path)
         self.folder.write_environment(
             devices.describe()["accelerators"],
             cpus=devices.describe()["cpus"],

@@ -78,7 +78,7 @@ def train(
         {
             "--epochs": ("train.epochs", epochs),
             "--batch-size": ("train.batch_size", batch_size),
-            **_seed_and_devices(seed, devices),
+            **seed_and_devices(seed, devices),
         },
     )
     with quiet_import():
@@ -112,12 +112,12 @@ def check(
 
     Exit codes: 0 no error was found, 1 a finding is an error, 2 bad input.
     """
-    resolved = resolve(recipe, overrides, _seed_and_devices(seed, devices))
+    resolved = resolve(recipe, overrides, seed_and_devices(seed, devices))
     with quiet_import():
         from tfrecipes import assemble
     raise SystemExit(assemble.run_check(resolved, target=target, data=data, as_json=as_json))
 
 
-def _seed_and_devices(seed: int | None, devices: str | None) -> dict[str, tuple[str, Any]]:
+def seed_and_devices(seed: int | None, devices: str | None) -> dict[str, tuple[str, Any]]:
     chosen = int(devices) if devices and devices.isdecimal() else devices
     return {"--seed": ("train.seed", seed), "--devices": ("train.devices", chosen)}

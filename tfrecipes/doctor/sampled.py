@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrecipes.training.copies import copied
 from tfrecipes.training.data import Understood, understand
 
 MOST_ROWS = 10_000  # rows that statistics are made of
@@ -21,8 +22,6 @@ MOST_VALUES = 20_000_000  # numbers that statistics of one array are made of
 STREAM_ROWS = 4_096
 STREAM_BATCHES = 64
 STREAM_SECONDS = 2.0
-
-_SHUFFLES = ("ShuffleDatasetV3", "ShuffleAndRepeatDatasetV2")
 
 
 @dataclass
@@ -138,7 +137,7 @@ def _rows(leaf: Any, rows: np.ndarray) -> Any:
 
 
 def _from_stream(given: Understood, where: str) -> Sampled:
-    source, moved_on = _copied(given.x) if given.kind == "tf.data" else (given.x, False)
+    source, moved_on = copied(given.x) if given.kind == "tf.data" else (given.x, False)
     batches: list[tuple[Any, ...]] = []
     rows, ended, began = 0, False, time.monotonic()
     for batch in itertools.islice(_batches(given, source), STREAM_BATCHES):
@@ -175,27 +174,6 @@ def _from_stream(given: Understood, where: str) -> Sampled:
         moved_on=moved_on,
         endless=given.endless,
     )
-
-
-def _copied(dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, bool]:
-    """A pipeline that reads the same, with seeds of its own; the pipeline itself if that fails."""
-    try:
-        serialised = tf.raw_ops.DatasetToGraphV2(
-            input_dataset=tf.data.experimental.to_variant(dataset),
-            external_state_policy=1,  # states that are not in the graph are left where they are
-            strip_device_assignment=False,
-        )
-    except (tf.errors.OpError, ValueError):
-        return dataset, True  # more than 2 GB of constants, or an operation without a text
-    graph = tf.compat.v1.GraphDef.FromString(serialised.numpy())
-    for number, node in enumerate(list(graph.node)):
-        if node.op in _SHUFFLES:
-            # The copy would otherwise draw from the very seeds that the next epoch is to have.
-            own = graph.node.add()
-            own.op, own.name = "DummySeedGenerator", f"own_seed_{number}"
-            node.input[-1] = own.name
-    copy = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
-    return tf.data.experimental.from_variant(copy, dataset.element_spec), False
 
 
 def _batches(given: Understood, source: Any) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """The saved recipes: what there is, what one says with every default filled in, a copy to own."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,11 +77,12 @@ def copy(name: str, path: str | os.PathLike[str] | None = None) -> Path:
     return target
 
 
-def show(recipe: Recipe) -> str:
+def show(recipe: Recipe, why: Mapping[str, str] | None = None) -> str:
     """The recipe with nothing left out: every key's value, and why where the recipe does not say.
 
     Args:
         recipe: Any recipe.
+        why: Reasons by dotted key ("schedule.peak_learning_rate"), which stand in comments.
 
     Returns:
         TOML that loads as an equal recipe. What is off stands in comments.
@@ -104,6 +106,8 @@ def show(recipe: Recipe) -> str:
                 continue
             if isinstance(value, str) and (table, key, value) in _REASONS:
                 reasons.append(_REASONS[table, key, value])
+            if f"{table}.{key}" in (why or {}):
+                reasons = [(why or {})[f"{table}.{key}"]]
             comment = f"  # {': '.join(reasons)}" if reasons else ""
             lines.append(f"{key} = {_toml(value)}{comment}")
     return "\n".join(lines) + "\n"

@@ -26,6 +26,7 @@ from tfrecipes.runs.reading import (
     RECIPE,
     STATE,
     STEPS,
+    SWEEP,
     SYSTEM,
     Run,
     read_run,
@@ -165,6 +166,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def sweep_plot_path(self) -> Path:
+        """The picture of the sweeps that found the learning rate, where they did."""
+        return self.path / "learning_rate.png"
+
+    @property
     def checkpoints_path(self) -> Path:
         """What a run is resumed from."""
         return self.path / "checkpoints"
@@ -190,6 +196,10 @@ class RunFolder:
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Writes `facts.json`; a number that JSON has no word for (NaN, inf) becomes null."""
         self._write_json(FACTS, finite(facts))
+
+    def write_sweep(self, sweep: Mapping[str, Any]) -> None:
+        """Writes `learning_rate.json`: what the sweeps before the run found."""
+        self._write_json(SWEEP, finite(sweep))
 
     def write_state(
         self, status: Status, epochs: int, exit_code: int | None = None, reason: str | None = None

@@ -13,8 +13,8 @@ from tfrecipes.runs.steps import read_table
 
 RECIPE, ENVIRONMENT, STATE, FACTS = "recipe.toml", "environment.json", "state.json", "facts.json"
 STEPS, EPOCHS, FINDINGS = "steps.csv", "epochs.csv", "findings.json"
-SYSTEM, LAYERS = "system.csv", "layers.csv"
-FILES = (RECIPE, ENVIRONMENT, STATE, FACTS, STEPS, EPOCHS, FINDINGS, SYSTEM, LAYERS)
+SYSTEM, LAYERS, SWEEP = "system.csv", "layers.csv", "learning_rate.json"
+FILES = (RECIPE, ENVIRONMENT, STATE, FACTS, STEPS, EPOCHS, FINDINGS, SYSTEM, LAYERS, SWEEP)
 
 # A folder's file may come from anywhere; none of the small ones has business being larger.
 _MOST_BYTES = 64 * 2**20

@@ -50,13 +50,21 @@ def decide(run: Run | None, recipe: Mapping[str, Any], mode: str) -> Restart:
             f"--resume never: a run is in {run.path}. Received: resume='never'. "
             "Name another folder, or leave it out to go on with it."
         )
-    if differing := differences(run.recipe, recipe):
+    if differing := differences(run.recipe, with_found(recipe, run)):
         raise ValueError(
             f"{run.path}: the run there has another recipe: {'; '.join(differing)}. "
             "Set it back to go on, or name another folder."
         )
     status = (run.state or {}).get("status")
     return Restart.FINISHED if status == "finished" else Restart.GO_ON
+
+
+def with_found(recipe: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
+    """The recipe with the rate of the run in the folder, where it is to be found: it was."""
+    here, there = recipe.get("schedule", {}), (run.recipe or {}).get("schedule", {})
+    if here.get("peak_learning_rate") != "find" or "peak_learning_rate" not in there:
+        return recipe
+    return {**recipe, "schedule": {**here, "peak_learning_rate": there["peak_learning_rate"]}}
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

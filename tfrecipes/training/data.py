@@ -144,7 +144,7 @@ def batches(
     # Kept on the host, where tf.data's functions run; captured, not embedded as constants, so the
     # graph stays small.
     with tf.device("CPU:0"):
-        tensors = keras.tree.lists_to_tuples(keras.tree.map_structure(_to_tensor, parts))
+        tensors = keras.tree.lists_to_tuples(keras.tree.map_structure(to_tensor, parts))
     first_epoch, first_batch = divmod(int(start_step), steps_per_epoch)
 
     def epoch_of_batches(epoch):
@@ -287,7 +287,7 @@ def _is_array(leaf: Any) -> bool:
     )
 
 
-def _to_tensor(leaf: Any) -> Any:
+def to_tensor(leaf: Any) -> Any:
     """Turn an array into a tensor as `fit` does: floats of 64 bits become Keras's float type."""
     if isinstance(leaf, tf.RaggedTensor):
         return leaf

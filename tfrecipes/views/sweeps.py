@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ from tfrecipes.views.canvas import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -28,6 +31,10 @@ def plot_sweep(
     suggestion: float,
     interval: tuple[float, float],
     path: str | os.PathLike[str] | None = None,
+    *,
+    rules: Mapping[str, float] | None = None,
+    scale: str = "log",
+    warning: str = "",
 ) -> Figure:
     """Draws the loss of every sweep over the learning rate, and what it suggests.
 
@@ -38,6 +45,9 @@ def plot_sweep(
         interval: The lowest and the highest rate that will do.
         path: Where to write the picture; its suffix (.png, .svg, .pdf) decides the format. None
             writes nothing.
+        rules: Where each rule points, by its name; marked at the foot of the picture.
+        scale: "log" or "linear": of the axis of rates.
+        warning: Why not to trust it, shown instead of the interval's words.
 
     Returns:
         The matplotlib figure. The y axis ends a little above the first loss: where a sweep diverges
@@ -64,6 +74,8 @@ def plot_sweep(
         )
     table = np.where(np.isfinite(table), table, np.nan)
     words = f"take {suggestion:.2g}; from {interval[0]:.2g} to {interval[1]:.2g} will do"
+    if warning:
+        words = "\n".join(textwrap.wrap(warning, 90))
     figure, (axes,) = new_figure("plot_sweep", "Learning rate sweep", [1.6], words)
     axes.axvspan(*interval, color=GREEN, alpha=0.12, lw=0, label="interval")
     for i, sweep in enumerate(table):
@@ -79,11 +91,13 @@ def plot_sweep(
     room = max(top - low, abs(top) * 0.05, 1e-12)
     axes.set_ylim(low - 0.08 * room, top + 0.35 * room)
     dressed(axes, "loss")
-    axes.set_xscale("log")
     axes.set_xlim(rates.min(), rates.max())
-    axes.xaxis.set_major_locator(LogLocator(numticks=10))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: power(x)))
+    if scale == "log":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=10))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: power(x)))
+    _mark(axes, rules or {})
     axes.set_xlabel("learning rate")
     axes.legend(
         loc="lower right",
@@ -97,3 +111,24 @@ def plot_sweep(
     if path is not None:
         write_figure("plot_sweep", figure, path)
     return figure
+
+
+def _mark(axes: Axes, rules: Mapping[str, float]) -> None:
+    """A small triangle for each rule on the axis, its name above it; names that meet are stacked."""
+    placed: list[float] = []
+    across = axes.transAxes.inverted()
+    for name, rate in sorted(rules.items(), key=lambda item: item[1]):
+        x = float(across.transform(axes.transData.transform((rate, 0)))[0])
+        height = 0.03 + 0.055 * sum(abs(x - other) < 0.1 for other in placed)
+        placed.append(x)
+        axes.plot([x], [0.0], marker="^", ms=6, color=INK, clip_on=False, transform=axes.transAxes)
+        axes.text(
+            x,
+            height,
+            name,
+            transform=axes.transAxes,
+            ha="center",
+            va="bottom",
+            fontsize=7.5,
+            color=INK,
+        )
