@@ -804,9 +804,10 @@ class TestWhileItRuns:
         )
         assert diagnose(self.flat(facts=self.SLOW, state=RUNNING)) == []
 
-    def test_later_it_is(self) -> None:
+    def test_later_it_is_and_at_the_end_its_labels_are_doubted(self) -> None:
         late = {"total_steps": 1000, "schedule": None}
-        assert diagnose(self.flat(facts=late, state=RUNNING))[0].rule == "labels_unrelated"
+        assert diagnose(self.flat(facts=late, state=RUNNING))[0].rule == "loss_not_falling"
+        assert diagnose(self.flat(facts=late))[0].rule == "labels_unrelated"
 
     def test_a_loss_that_blows_up_is_told_at_once(self) -> None:
         blown = np.concatenate([[2.3], 3e4 * np.abs(noise(0.5, 399))])
@@ -815,8 +816,9 @@ class TestWhileItRuns:
     def test_validation_at_its_best_is_no_gap_yet(self) -> None:
         lags = np.linspace(2.9, 1.1, 8)
         low = falling(0.02, 30) * noise(0.03)
-        assert asked("validation_gap", run(low, val=lags, state=RUNNING)) is None
-        assert asked("validation_gap", run(low, val=lags)) is not None
+        plain = {"layers": {"Dense": 3}}  # with BatchNormalization it may be its averages
+        assert asked("validation_gap", run(low, val=lags, facts=plain, state=RUNNING)) is None
+        assert asked("validation_gap", run(low, val=lags, facts=plain)) is not None
 
     def test_a_jump_in_the_first_quarter_may_be_the_beginnings(self) -> None:
         for rule in ("loss_spike", "gradient_spike"):

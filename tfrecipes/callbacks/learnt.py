@@ -43,6 +43,7 @@ def facts_of(model: keras.Model, fit: Fit, plan: StepPlan, state: StepState) -> 
         "precision": _precision(model),
         "average": _average(plan),
         "first_bad": None,
+        "weighted": fit.weighted or _gives_weights(fit.x),
         "first_step": int(local(state.attempts)),
         **_losses(model, plan),
     }
@@ -74,6 +75,12 @@ def data_of(x: Any, y: Any, validation: Any) -> dict[str, Any]:
     if trained is not None and validated is not None:
         found["validation"]["shared"] = len(trained[1] & validated[1])
     return found
+
+
+def _gives_weights(x: Any) -> bool:
+    """Whether a dataset's elements are (inputs, labels, weights)."""
+    spec = getattr(x, "element_spec", None)
+    return isinstance(spec, tuple) and len(spec) == 3
 
 
 def _batch_size(fit: Fit, plan: StepPlan) -> int | None:
@@ -227,5 +234,6 @@ def layers_of(model: keras.Model, state: StepState) -> dict[str, Any]:
         "parameters": int(model.count_params()),
         "trainable_weights": len(trained),
         "frozen_weights": sum(1 for key in made_to_train if key not in trained),
+        "penalty": sum(float(v.regularizer(v)) for v in model.trainable_variables if v.regularizer),
         "groups": [group.name for group in state.groups],
     }

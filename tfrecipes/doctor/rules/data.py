@@ -16,7 +16,7 @@ from tfrecipes.doctor.rules.robust import finite, plural, short
 _SCALED = ("Normalization", "Rescaling", "Discretization", "Hashing", "TextVectorization")
 
 
-def _inputs(look: Look) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def input_facts(look: Look) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each input's facts; of validation where training data are a stream."""
     for which, words in (("data", "inputs"), ("validation", "validation inputs")):
         inputs = look.fact(which, "inputs")
@@ -27,7 +27,7 @@ def _inputs(look: Look) -> Iterator[tuple[str, Mapping[str, Any]]]:
             return
 
 
-def _size(one: Mapping[str, Any]) -> int:
+def feature_count(one: Mapping[str, Any]) -> int:
     """Features of an input, 0 where its shape is not known."""
     shape = one.get("shape")
     try:
@@ -37,7 +37,7 @@ def _size(one: Mapping[str, Any]) -> int:
 
 
 def _features(look: Look) -> int:
-    return sum(_size(one) for _, one in _inputs(look))
+    return sum(feature_count(one) for _, one in input_facts(look))
 
 
 def _number(part: Mapping[str, Any], key: str) -> float | None:
@@ -57,7 +57,7 @@ def inputs_not_normalised(run: object) -> Finding | None:
     names = [str(n) for n in layers] if isinstance(layers, Mapping) else []
     if any(n in _SCALED or n == "Normalization" for n in names):
         return None
-    for name, one in _inputs(look):
+    for name, one in input_facts(look):
         kind = str(one.get("dtype") or "float32")
         if kind.startswith(("int", "uint", "string", "bool")) and "Embedding" in names:
             continue
@@ -66,12 +66,12 @@ def inputs_not_normalised(run: object) -> Finding | None:
         if mean is None or deviation is None:
             continue
         size = max(abs(mean), deviation)
-        far = max(abs(low or 0.0), abs(high or 0.0))
+        far, known = max(abs(low or 0.0), abs(high or 0.0)), low is not None and high is not None
         if size > at.INPUT_LARGE:
             what = "large"
         elif far > 1000 * max(deviation, 1.0) / 10 and far > at.INPUT_LARGE:
             what = "large in places"
-        elif 0 < deviation < at.INPUT_SMALL and abs(mean) < at.INPUT_SMALL:
+        elif deviation > 0 and (far if known else 3 * size) < at.INPUT_SMALL:
             what = "tiny"
         elif size > at.INPUT_ODD:
             what = "somewhat large"
@@ -80,6 +80,16 @@ def inputs_not_normalised(run: object) -> Finding | None:
         spread = (
             f", from {short(low)} to {short(high)}" if low is not None and high is not None else ""
         )
+        inside = what != "tiny" and _scaled_inside(look)
+        if inside:
+            return Finding(
+                "inputs_not_normalised",
+                "info",
+                f"The {name} have a mean of {short(mean)} and a deviation of {short(deviation)}{spread}: {what}; but the "
+                f"first step's loss was {look.loss[0]:.4g}, no more than that of a model that knows nothing.",
+                "Something in the model scales them: a division in `call`, or a normalisation right behind the first layer.",
+                advise(data="If nothing is meant to, scale them: see `tfr.check(model, data)`."),
+            )
         return Finding(
             "inputs_not_normalised",
             "info" if what == "somewhat large" else "warning",
@@ -93,6 +103,22 @@ def inputs_not_normalised(run: object) -> Finding | None:
             ),
         )
     return None
+
+
+def _scaled_inside(look: Look) -> bool:
+    """Whether the first loss says that inputs of such a size do not reach the first weights as they are.
+
+    Logits grow as the inputs do: a cross-entropy then begins at many times log K. Measured: .9 to 1.3 times
+    where the model divides them, 20 times and more where it does not.
+    """
+    known = look.untrained
+    return bool(
+        known
+        and look.cross_entropy
+        and look.loss.size >= at.FIRST_STEPS
+        and look.number(0) == 0
+        and look.loss[0] < at.INITIAL_ODD * known
+    )
 
 
 def targets_not_normalised(run: object) -> Finding | None:
@@ -126,10 +152,10 @@ def targets_not_normalised(run: object) -> Finding | None:
 def constant_features(run: object) -> Finding | None:
     """Inputs of which nine tenths or more never change (an error where all do not); few are worth knowing."""
     look = Look.at(run)
-    for name, one in _inputs(look):
+    for name, one in input_facts(look):
         constant, deviation = _number(one, "constant_features"), _number(one, "std")
         low, high = _number(one, "min"), _number(one, "max")
-        features = _size(one)
+        features = feature_count(one)
         same = deviation == 0 or (low is not None and low == high)
         if not same and str(one.get("dtype") or "").startswith(("int", "uint")) and look.embeds:
             continue  # a place of a text that always has the same word
@@ -237,7 +263,7 @@ def labels_unrelated(run: object) -> Finding | None:
     if (frozen or 0) > (trained or 0):
         return None
     _, loss, validation = look.both_losses
-    if loss.size < 3 or _beats_chance(look):
+    if loss.size < 3 or look.beats_chance:
         return None
     first = look.first_epoch if look.first_epoch is not None else float(loss[0])
     best = float(validation.min())
@@ -246,6 +272,8 @@ def labels_unrelated(run: object) -> Finding | None:
     heart = trend.end < 0.9 * guess
     if look.early or not (heart or look.flat(at.FLAT_AT_GUESS)):
         return None
+    if not heart and look.running:
+        return None  # many a model stands at guessing for a while and then learns
     # A net whose first layers get no gradient looks the same from the loss: only what it learnt by
     # heart, or gradients in every layer, tells.
     if not heart and not look.layers:
@@ -260,23 +288,21 @@ def labels_unrelated(run: object) -> Finding | None:
             if heart
             else f", and training ended at {trend.end:.4g}."
         ),
-        "The labels do not belong to their inputs: shuffled apart, misaligned by a join or a filter, or mostly wrong.",
+        "The labels do not belong to their inputs: shuffled apart, misaligned by a join or a filter, or mostly wrong."
+        + (
+            ""
+            if heart
+            else " Or the inputs hold next to nothing of them, or the model cannot express what links them (no "
+            "activation between its layers, a softmax inside)."
+        ),
         advise(
             data=f"Look at twenty samples with their labels; shuffle both with one permutation. {check_data()}",
             rate=f"If they are right: {lower_rate(look)[0].lower()}{lower_rate(look)[1:]}",
+            architecture=""
+            if heart
+            else "Train on one batch alone: where the loss does not go to zero, it is the model.",
         ),
     )
-
-
-def _beats_chance(look: Look) -> bool:
-    """Whether the best validation accuracy is above the largest class's share by 4 deviations."""
-    accuracy = finite(look.accuracies[1])
-    shares = look.label_shares
-    if not accuracy.size or not (shares.size or look.classes):
-        return False
-    chance = float(shares.max()) if shares.size else 1 / (look.classes or 1)
-    samples = look.fact_number("validation", "samples") or at.VALIDATION_SAMPLES
-    return float(accuracy.max()) > chance + 4 * math.sqrt(chance * (1 - chance) / samples)
 
 
 def duplicate_samples(run: object) -> Finding | None:
@@ -306,7 +332,8 @@ def class_collapse(run: object) -> Finding | None:
     """A class far more frequent than the others, and an accuracy that is its share.
 
     The majority has half of the labels and 3 times its even share, or 80 %. A warning where accuracy
-    stays within 2 points of it, or from 90 % on; else worth knowing.
+    stays within 2 points of it, or from 90 % on; else, and where accuracy (validation's where there is
+    one) is half of the way from that share to 1, worth knowing.
     """
     look = Look.at(run)
     shares = look.label_shares
@@ -318,10 +345,13 @@ def class_collapse(run: object) -> Finding | None:
     accuracy, validation = (finite(a) for a in look.accuracies)
     last = accuracy if accuracy.size else validation
     stuck = not look.early and last.size >= 2 and bool((last[-2:] <= most + at.COLLAPSE).all())
+    judged = validation if validation.size else accuracy
+    learnt = judged.size > 0 and judged[-1] >= most + at.COLLAPSE_LEARNT * (1 - most)
+    stuck = stuck and not learnt
     known = f"; the accuracy ended at {last[-1]:.1%}" if last.size else ""
     return Finding(
         "class_collapse",
-        "warning" if stuck or most >= at.MAJORITY_HUGE else "info",
+        "warning" if stuck or (most >= at.MAJORITY_HUGE and not learnt) else "info",
         f"Class {int(np.argmax(shares))} is {most:.1%} of {shares.size} classes' labels{known}.",
         "The classes are imbalanced, and the model answers with the most frequent one."
         if stuck

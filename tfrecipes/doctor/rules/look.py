@@ -210,8 +210,11 @@ class Look(Tables):
         """The loss of who knows the labels' frequencies and nothing of the inputs.
 
         Their entropy, or log K where they were not counted, for a cross-entropy; the labels'
-        variance for a squared error. None where the loss is another one, or not known.
+        variance for a squared error. None where the loss is another one, or not known, or where
+        the objective is more than it: several outputs, weighted samples or classes, penalties.
         """
+        if self.on_another_scale:
+            return None
         if self.loss_name in ("meansquarederror", "mse"):
             deviation = self.label("std")
             real = self.label("kind") == "real" and isinstance(deviation, int | float)
@@ -228,6 +231,13 @@ class Look(Tables):
         return math.log(classes) if classes else None
 
     @cached_property
+    def on_another_scale(self) -> bool:
+        """Whether the objective is more, or other, than the mean of one loss over the samples."""
+        several = (self.fact_number("loss", "outputs") or 1) > 1
+        penalty = (self.fact_number("penalty") or 0.0) > at.PENALTY_FELT
+        return several or penalty or self.fact("weighted") is True
+
+    @cached_property
     def untrained(self) -> float | None:
         """The loss of who knows nothing at all: log K, or the labels' variance."""
         if not self.cross_entropy or self.guess is None:
@@ -242,6 +252,16 @@ class Look(Tables):
         own = next((n for n in names if not n.startswith("val_")), "")
         other = next((n for n in names if n.startswith("val_")), "")
         return self.epoch(own), self.epoch(other)
+
+    @cached_property
+    def beats_chance(self) -> bool:
+        """Whether the best validation accuracy is above the largest class's share by 4 deviations."""
+        accuracy, shares = finite(self.accuracies[1]), self.label_shares
+        if not accuracy.size or not (shares.size or self.classes):
+            return False
+        chance = float(shares.max()) if shares.size else 1 / (self.classes or 1)
+        samples = self.fact_number("validation", "samples") or at.VALIDATION_SAMPLES
+        return float(accuracy.max()) > chance + 4 * math.sqrt(chance * (1 - chance) / samples)
 
     @cached_property
     def both_losses(self) -> tuple[Array, Array, Array]:

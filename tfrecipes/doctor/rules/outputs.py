@@ -98,7 +98,7 @@ def _misfit_of_classes(look: Look) -> Misfit | None:
             "one is true.",
             "Use `softmax` and a categorical cross-entropy; keep it where several labels may be true at once.",
         )
-    if look.cross_entropy and kind == "real":
+    if look.cross_entropy and kind == "real" and not _are_shares(look, width):
         return (
             "error",
             f"The labels are real numbers, and the loss is {name}.",
@@ -107,6 +107,17 @@ def _misfit_of_classes(look: Look) -> Misfit | None:
             "classes, see that each row sums to 1.",
         )
     return None
+
+
+def _are_shares(look: Look, width: float) -> bool:
+    """Whether real labels are what a cross-entropy takes: numbers of 0 to 1, and shares of 1 for classes.
+
+    Grey levels under a binary cross-entropy, as in autoencoders; soft labels of a teacher.
+    """
+    least, largest, mean = (_real(look.label(key)) for key in ("min", "max", "mean"))
+    if least is None or largest is None or mean is None or least < 0 or largest > 1:
+        return False
+    return "binary" in look.loss_name or (width > 1 and abs(mean * width - 1) < 0.01)
 
 
 def _spread(look: Look, kind: object, width: float) -> bool:
@@ -231,6 +242,10 @@ def predicting_prior(run: object) -> Finding | None:
         return None  # one class dominates: guessing is most of what there is
     if look.tiny and plateau(look) is not None:
         return None  # which says so
+    if look.running or (look.smoothing >= 0.5 and look.beats_chance):
+        return (
+            None  # it may yet learn; smoothing by half leaves little below guessing to be reached
+        )
     cause, advice = _why_guessing(look)
     return Finding(
         "predicting_prior",

@@ -165,17 +165,41 @@ def falling_slowly(run: object) -> Finding | None:
         f", {share:.0%} of the way in the second half of the summed learning rate" if steady else ""
     )
     by = 10 if ratio is not None and ratio < at.RATIO_TINY else 3
+    held, first = _held_small(look)
     return Finding(
         "falling_slowly",
         "warning" if ratio is not None and look.guess is not None else "info",
         f"The training loss fell from {max(trend.start, trend.points[0]):.4g} to only {trend.end:.4g}{late} "
         f"({trend.basis}).{low}",
-        "The learning rate is too low for the length of the run.",
+        f"The learning rate is too low for the length of the run.{held}",
         advise(
-            rate=raise_rate(look, by),
+            rate=f"{first} {raise_rate(look, by)}".strip(),
             rest=f"Or train longer: {change(look, 'train.epochs', _more_epochs(look))}.",
         ),
     )
+
+
+def _held_small(look: Look) -> tuple[str, str]:
+    """What else of the optimizer keeps its steps small, and what to do about it first; empty where nothing does."""
+    epsilon = look.fact_number("optimizer", "epsilon")
+    if look.adaptive and epsilon is not None and epsilon > at.EPSILON_LARGE:
+        return (
+            f" The optimizer's epsilon of {epsilon:g} is added to the gradient's size and divides every step.",
+            "Give the optimizer `epsilon=1e-7`.",
+        )
+    norms = finite(look.step("grad_norm"))
+    typical = float(np.median(norms)) if norms.size else 0.0
+    weights = max(1.0, look.fact_number("trainable_weights") or 1.0)
+    parameters = max(1.0, look.fact_number("parameters") or 1.0)
+    # Each weight's gradient cut at a norm, or each of its numbers at a value: that is the most of the whole.
+    for name, most in (("clipnorm", math.sqrt(weights)), ("clipvalue", math.sqrt(parameters))):
+        limit = look.fact_number("optimizer", name)
+        if limit and not look.adaptive and typical > at.FAR_BELOW_NORM_SGD * limit * most:
+            return (
+                f" `{name}={limit:g}` cuts every gradient (their norm's median is {short(typical)}), and the steps with it.",
+                f"Take `{name}` out, or raise it.",
+            )
+    return "", ""
 
 
 def _correlation(look: Look, trend: Trend) -> float:

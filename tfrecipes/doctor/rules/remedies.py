@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from tfrecipes.doctor.rules import thresholds as at
 from tfrecipes.doctor.rules.look import Look
 from tfrecipes.doctor.rules.robust import rate
 
@@ -69,7 +70,13 @@ def new_rate(look: Look, factor: float) -> str:
 
 
 def lower_rate(look: Look, by: float = 10) -> str:
-    """A sentence that lowers the peak rate."""
+    """A sentence that lowers the peak rate, or the momentum where that multiplies it by a hundred or more."""
+    momentum = look.fact_number("optimizer", "momentum")
+    if momentum is not None and at.MOMENTUM_HIGH <= momentum < 1:
+        return (
+            f"Lower the momentum first: {momentum:g} makes a steady step {1 / (1 - momentum):,.0f} times the "
+            "learning rate, 0.9 is usual (10 times)."
+        )
     return f"Lower the learning rate {by:g} times: {new_rate(look, 1 / by)}."
 
 

@@ -37,6 +37,11 @@ WEIGHTS_GREW = 3.0  # measured: healthy 1.0 to 1.9 times; at 30 to 1,000 times t
 BEGAN_SMALL = 0.02  # of their largest norm: weights that begin at zero grow without a fault
 POOR_OUTCOME = 0.5  # of the loss of guessing: below it a high rate did no harm that shows
 
+# A steady step under momentum m is 1 / (1 - m) rates long (Sutskever et al., 2013, use .99 at most).
+MOMENTUM_HIGH = 0.99
+# Adam divides by the gradient's size plus epsilon: gradients are mostly smaller than this (1e-7 is Keras's).
+EPSILON_LARGE = 1e-2
+
 # oscillating: rises against the range of the loss.
 RISES_SHARE = 0.4
 RISES = 3
@@ -83,6 +88,7 @@ OFF_SHARE = 0.1  # of the steps compared
 RATE_GONE = 1e-3  # of the peak
 RATE_GONE_SHARE = 0.25  # of the steps; a cosine to 0 has 2 %
 SCHEDULE_UNUSED = 1.5  # the schedule's length over the run's
+WARMUP_UNFINISHED = 1.0  # the warmup's length over the run's
 
 # dead_layers, vanishing_gradients. AutoTrainer: first over last layer below 1e-3 and below 1e-4 itself.
 DEAD_SHARE = 0.9  # of the rows in which a group's gradient is 0
@@ -109,6 +115,7 @@ PARAMETERS_A_CLASS = 20  # fewer cannot hold what tells a class from the others:
 
 # class_collapse
 COLLAPSE = 0.02  # accuracy from the majority's share
+COLLAPSE_LEARNT = 0.5  # of the way from there to 1: measured .67 and 1 where the rare class is learnt, .12 at most where not
 IMBALANCED = 3.0  # the majority's share times K
 MAJORITY = 0.5
 MAJORITY_LARGE = 0.8
@@ -117,6 +124,10 @@ MAJORITY_HUGE = 0.9
 # initial_loss. Karpathy: begin at log K.
 INITIAL_HIGH = 3.0  # times log K
 INITIAL_ODD = 2.0
+
+# A penalty on the weights (or another loss that the model adds) at the start from which on the objective
+# is no mean of a loss over samples any more: a twentieth of log 10. Measured: L2 of 5e-4 adds 1 to 5 to a ResNet's.
+PENALTY_FELT = 0.1
 
 # validation
 GAP_RISE = 0.1  # of the best validation loss
@@ -129,6 +140,10 @@ GAP_MATTERS = (
 GAP_WIDE = ((10.0, 0.25), (3.0, 0.5))
 BETTER = 0.8  # validation loss over the training loss that follows it
 LEAKED = 0.01  # of the validation samples looked at
+# Rows drawn from N values, n of them: n / N of validation's are in training, n / 2N of training's are copies.
+AS_OFTEN = 3.0
+HEAVY_TAIL = 2.0  # the mean of an epoch's step losses over their median
+CLASSES_NOT_TRAINED = 0.05  # of the validation labels
 WORSE_THAN_GUESS = (
     1.1  # measured: unrelated labels leave validation at 1.03 at most, other data at 1.28 and more
 )
@@ -140,11 +155,13 @@ TARGET_LARGE, TARGET_SMALL = 50.0, 1e-3  # root mean squares; `check` has the sa
 TARGETS_POOR = 1 / 3  # of the loss of guessing their mean
 VALIDATION_SAMPLES = 200  # taken for granted where their number is not known
 FEW_VALIDATION = 50  # samples: an accuracy of .8 has a standard error of 6 points
+TINY_VALIDATION = 20  # 9 points
+FEW_MOVES = 0.05  # of its level, from epoch to epoch
 
 # data. Standard scores and [0, 1] are usual (LeCun et al. 1998); pixels of 0 to 255 have a deviation of 70.
 INPUT_LARGE = 30.0
 INPUT_ODD = 10.0
-INPUT_SMALL = 1e-3
+INPUT_SMALL = 0.02  # the largest value; `check` has the same
 CONSTANT_SOME = 0.1  # borders and padding; 3 of 64 in the digits
 CONSTANT_MOST = 0.9
 REPEATED_MANY = 0.2

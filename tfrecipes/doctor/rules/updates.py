@@ -222,8 +222,15 @@ def schedule_too_short(run: object) -> Finding | None:
         f"The learning rate had fallen to {short(float(rates[-1]))} ({rates[-1] / peak:.1%} of its peak) "
         f"{tail:,} steps before the end of {rates.size:,}.{said}",
         "The schedule ends long before the run: nothing is learnt after it. It may be counted in epochs "
-        "where steps are meant. In effect the learning rate is too low.",
-        advise(rate=f"Give the schedule `total_steps={int(planned)}`; it counts optimizer steps."),
+        "where steps are meant. In effect the learning rate is too low."
+        if look.fact("schedule") is not None or not look.facts
+        else "A callback lowers the rate far too early: nothing is learnt after it. In effect the learning rate is too low.",
+        advise(
+            rate=f"Give the schedule `total_steps={int(planned)}`; it counts optimizer steps."
+            if look.fact("schedule") is not None or not look.facts
+            else "Lower it later, by less, and not below a hundredth of its first value: `factor` and `patience` of "
+            "ReduceLROnPlateau, the function of LearningRateScheduler."
+        ),
     )
 
 
@@ -233,6 +240,20 @@ def _too_long(
     """The other way round: a decay that the run never came to."""
     if told is None or told < at.SCHEDULE_UNUSED * planned or look.cut_short:
         return None
+    config = look.fact("schedule", "config")
+    warmup = config.get("warmup_steps") if isinstance(config, dict) else None
+    if isinstance(warmup, int | float) and warmup >= at.WARMUP_UNFINISHED * planned:
+        return Finding(
+            "schedule_too_short",
+            "warning",
+            f"The schedule's warmup is {warmup:,.0f} steps long, and the run {planned:,.0f}: the rate came to "
+            f"{short(float(rates[-1]))} and never to its peak.",
+            "The run ends before the warmup does. In effect the learning rate is too low.",
+            advise(
+                rate=f"Give the schedule `total_steps={int(planned)}` and a `warmup_steps` of a twentieth of it; it "
+                "counts optimizer steps."
+            ),
+        )
     return Finding(
         "schedule_too_short",
         "info",

@@ -3,11 +3,12 @@
 import numpy as np
 
 from tfrecipes.doctor.rules import thresholds as at
+from tfrecipes.doctor.rules.data import feature_count, input_facts
 from tfrecipes.doctor.rules.divergence import has_diverged
 from tfrecipes.doctor.rules.finding import Finding, Severity
 from tfrecipes.doctor.rules.look import Look
 from tfrecipes.doctor.rules.remedies import advise, change, check_data, lower_rate
-from tfrecipes.doctor.rules.robust import finite, noise, plural, short
+from tfrecipes.doctor.rules.robust import finite, median, noise, plural, short
 from tfrecipes.doctor.rules.tables import mapping
 
 
@@ -58,6 +59,8 @@ def validation_gap(run: object) -> Finding | None:
     )
     if not (rose or wide):
         return None
+    if not rose and (lag := _lag(look, validation)) is not None and lag[0] == "info":
+        return None  # BatchNormalization's averages are on their way, and validation with them
     held = rose and not wide and _accuracy_held(look, best, epochs)
     where = int(epochs[best])
     if rose:
@@ -94,6 +97,15 @@ def _more_decay(look: Look) -> str:
     return f"{min(0.3, max(0.05, 3 * now)):.2g}"
 
 
+def _are_few_values(look: Look, share: float) -> bool:
+    """Whether equal rows are what such data are made of: few features, and training's rows repeat as often."""
+    features = [one for _, one in input_facts(look)]
+    repeated, looked = look.fact_number("data", "repeated"), look.fact_number("data", "looked_at")
+    own = (repeated or 0.0) / looked if looked else 0.0
+    narrow = bool(features) and sum(map(feature_count, features)) < at.REPEATED_FEATURES
+    return narrow and 0 < share < at.AS_OFTEN * own
+
+
 def _shared(look: Look) -> tuple[float, str] | None:
     shared = look.fact_number("validation", "shared")
     if not shared:
@@ -103,9 +115,10 @@ def _shared(look: Look) -> tuple[float, str] | None:
     share = shared / looked if looked else None
     if share is not None and share < at.LEAKED:
         return None
-    said = f"{int(shared):,} validation samples" + (
+    said = plural(int(shared), "validation sample") + (
         f" ({share:.0%} of those looked at)" if share is not None else ""
     )
+    said += " is" if shared == 1 else " are"
     return (1.0 if share is None else share), said
 
 
@@ -119,11 +132,16 @@ def validation_leak(run: object) -> Finding | None:
     look = Look.at(run)
     if shared := _shared(look):
         share, said = shared
+        one = look.fact_number("validation", "shared") == 1
+        alone = one and not look.fact_number("validation", "repeated")
+        natural = alone or _are_few_values(look, share)
         return Finding(
             "validation_leak",
-            "error" if share > 0.5 else "warning",
-            f"{said} are among the training samples.",
-            "The validation data leak: the validation metrics measure memory.",
+            "info" if natural else "error" if share > 0.5 else "warning",
+            f"{said} among the training samples.",
+            "There are few different values, so rows repeat by themselves; or copies lay on both sides of the split."
+            if natural
+            else "The validation data leak: the validation metrics measure memory.",
             advise(
                 data="Split so that no sample (or patient, user, document) is on both sides, duplicates removed first."
             ),
@@ -138,6 +156,9 @@ def validation_leak(run: object) -> Finding | None:
         or look.smoothing
     ):
         return None
+    last = look.loss[-(look.steps_per_epoch or 0) :]
+    if last.size and last.mean() > at.HEAVY_TAIL * median(last) > 0:
+        return None  # means that a few samples make are not comparable
     after = loss[1:]  # a mean over the next epoch, with weights that are better still
     better = (validation[:-1] < at.BETTER * after) & (after > 0)
     late = better[better.size // 3 :]
@@ -165,6 +186,8 @@ def validation_not_representative(run: object) -> Finding | None:
     throughout, with training below .9 by the end of the second epoch: by heart is at guessing.
     """
     look = Look.at(run)
+    if missing := _classes_not_trained(look):
+        return missing
     epochs, loss, validation = look.both_losses
     guess = look.guess
     if epochs.size < 3 or guess is None or guess <= 0 or look.early or has_diverged(look):
@@ -201,6 +224,30 @@ def validation_not_representative(run: object) -> Finding | None:
     )
 
 
+def _classes_not_trained(look: Look) -> Finding | None:
+    """Classes that validation has, a twentieth of it or more, and training has none of."""
+    ours, theirs = (look.fact(which, "labels", "counts") for which in ("data", "validation"))
+    if not (isinstance(ours, list) and isinstance(theirs, list) and theirs):
+        return None
+    if not all(isinstance(n, int) for n in (*ours, *theirs)) or sum(theirs) <= 0:
+        return None
+    missing = [c for c, n in enumerate(theirs) if n and (c >= len(ours) or not ours[c])]
+    share = sum(theirs[c] for c in missing) / sum(theirs)
+    if not ours or share < at.CLASSES_NOT_TRAINED:
+        return None
+    named = ", ".join(map(str, missing[:5])) + ("" if len(missing) <= 5 else " and others")
+    return Finding(
+        "validation_not_representative",
+        "warning",
+        f"{share:.0%} of the validation labels are of "
+        f"classes that no training sample has ({named}).",
+        "The validation data are not representative: classes were lost from training, merged, or split off by class.",
+        advise(
+            data=f"Split at random or stratified by class, and look at the labels of both. {check_data()}"
+        ),
+    )
+
+
 def _lag(look: Look, validation: np.ndarray) -> tuple[Severity, str, str] | None:
     """Averages that have not caught up with the weights: validation is poor, and the data are not to blame."""
     steps, decay = look.column("steps", "loss").size, look.fact_number("average", "decay")
@@ -233,13 +280,15 @@ def _wobble(values: np.ndarray) -> float:
 def noisy_validation(run: object) -> Finding | None:
     """A validation loss that jumps from epoch to epoch far more than training does, or a few samples to validate on.
 
-    A warning where the facts say that the validation samples are fewer than 50: an accuracy of 80 % has
-    a standard error of 6 points then. Else worth knowing: 3 times training's noise, and 15 % of its level.
+    A warning where the facts say that the validation samples are fewer than 50 and the loss moves by 5 % of its
+    level, or fewer than 20: an accuracy of 80 % has a standard error of 6 and of 9 points then. Else worth
+    knowing: fewer than 50, or 3 times training's noise and 15 % of its level.
     """
     look = Look.at(run)
     _, loss, validation = look.both_losses
     samples = look.fact_number("validation", "samples")
     few = samples is not None and samples < at.FEW_VALIDATION
+    tiny = samples is not None and samples < at.TINY_VALIDATION
     if loss.size < (2 if few else 6) or has_diverged(look):
         return None
     half = loss.size // 3
@@ -250,7 +299,7 @@ def noisy_validation(run: object) -> Finding | None:
         return None
     return Finding(
         "noisy_validation",
-        "warning" if few else "info",
+        "warning" if few and (tiny or other > at.FEW_MOVES * level) else "info",
         f"The validation loss moves by about {short(other)} from epoch to epoch around {short(level)}, the training "
         f"loss by {short(own)}"
         + (f"; there are {plural(int(samples), 'validation sample')}." if samples else "."),

@@ -31,6 +31,7 @@ class Fit:
     x: Any = None
     y: Any = None
     batch_size: int | None = None
+    weighted: bool = False  # by class or sample
 
     @property
     def steps(self) -> int | None:
@@ -139,6 +140,7 @@ def running_fit(model: keras.Model) -> Fit | None:
         x=held["x"],
         y=held["y"],
         batch_size=held["batch_size"],
+        weighted=held["class_weight"] is not None or held["sample_weight"] is not None,
     )
 
 
