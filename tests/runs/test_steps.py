@@ -223,3 +223,11 @@ for i in range(10**9):
     steps = read_table(path)["step"]
     assert steps.tolist() == list(range(len(steps)))
     assert len(steps) == text.count("\n") - 1
+
+
+def test_what_stands_in_a_column_of_integers_is_never_cut_short() -> None:
+    values = [2.0**53, -3.0, 1e30, np.nan, np.inf, -0.0]
+    cells = format_rows(["step"], np.array(values)[:, None]).split()
+    assert cells == [str(2**53), "-3", str(int(1e30)), "nan", "inf", "0"]
+    assert format_rows(["step"], np.array([[7.0], [7.0]])) == "7\n7\n"
+    assert format_rows(["step"], np.empty((0, 1))) == ""
