@@ -54,7 +54,7 @@ def find_learning_rate(
 
     with the recipe's own optimizer, precision, clipping, smoothing and micro-batches, and notes the
     loss of each batch. Where the loss runs away the sweep ends. Each sweep has another order of the
-    data. The suggestion is sqrt(valley rise) / 1.3: between the rate two thirds along the longest
+    data. The suggestion is sqrt(valley rise) / 1.2: between the rate two thirds along the longest
     fall of the loss, and the one at which it begins to rise fast, medians over sweeps.
 
     Afterwards weights, optimizer, BatchNorm, seeds, loss scale, compiled state, callbacks' leftovers
@@ -72,9 +72,9 @@ def find_learning_rate(
             recipe's.
         batch_size: For arrays; None = the recipe's, or 32.
         steps: Rates of a sweep, >= 20; None = such that all sweeps take about 5 % of the training's
-            steps, from 26 to 40. Longer sweeps lean to higher rates.
+            steps, from 23 to 35. Longer sweeps lean to higher rates.
         sweeps: How many, >= 1.
-        low: The lowest rate; None = 8 decades below the highest, or a part of it if linear.
+        low: The lowest rate; None = 7 decades below the highest, or a part of it if linear.
         high: The highest; None = 10, or 1,000 times more or less if the loss rises elsewhere; on
             a linear scale twice the rate at which the loss of a first, logarithmic sweep rises.
         seed: Of the data's order; None = the recipe's.

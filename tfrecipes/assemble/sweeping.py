@@ -19,7 +19,7 @@ from tfrecipes.views.live import choose_display
 
 # All sweeps together take about this share of the training's steps, within these bounds. Longer
 # sweeps lean to higher rates: the low ones have the time to learn what the high ones are judged by.
-SHARE, FEWEST, MOST = 0.05, 26, 40
+SHARE, FEWEST, MOST = 0.05, 23, 35
 RATE = "schedule.peak_learning_rate"
 
 

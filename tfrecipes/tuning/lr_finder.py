@@ -12,7 +12,7 @@ import numpy as np
 
 from tfrecipes.tuning.keeping import Snapshot, kept, variables_of
 from tfrecipes.tuning.sweep import RisingRate, rising_rates, run_sweep
-from tfrecipes.tuning.sweep_rules import Verdict, read_sweep, verdict
+from tfrecipes.tuning.sweep_rules import Verdict, read_sweep, scatter_of, verdict
 from tfrecipes.views.live import Display, Moment
 from tfrecipes.views.sweeps import plot_sweep
 
@@ -25,7 +25,7 @@ Compile = Callable[[keras.optimizers.schedules.LearningRateSchedule], None]
 Source = Callable[[int], Any]
 
 # Where sweeps look when nobody says where, and how far they move if the loss rises elsewhere.
-LOWEST, HIGHEST, SHIFT, SHIFTS = 1e-7, 10.0, 1e3, 2
+LOWEST, HIGHEST, SHIFT, SHIFTS = 1e-6, 10.0, 1e3, 2
 # So far from the ends of the range a rise tells what it is about [factors].
 _FROM_LOW, _FROM_HIGH = 100.0, 2.0
 # A linear sweep goes so far past the rate at which the loss of a logarithmic one rises.
@@ -134,24 +134,25 @@ def find(
         scale: "log" or "linear".
         steps: Rates of a sweep.
         seeds: One a sweep.
-        low: The lowest rate; None = 8 decades below the highest, or a part of it if linear.
+        low: The lowest rate; None = 7 decades below the highest, or a part of it if linear.
         high: The highest rate; None = such that the loss rises within the range.
         display: Shows progress; None = none.
     """
     began = time.monotonic()
     with kept(model):
         sweeper = _Sweeper(model, compile_model, steps, len(seeds) + (scale == "linear"), display)
-        first = None
+        first, scatter = None, None
         if low is None or high is None:
             around = _around(sweeper, source(seeds[0]), steps)
             first = around if scale == "log" and low is high is None else None
+            scatter = scatter_of(around.losses[None])
             at_high = around.high if scale == "log" else around.rise * _PAST_RISE
             high = high if high is not None else max(at_high, 2 * (low or 0.0))
             low = low if low is not None else _below(high, scale, steps)
         rates = rising_rates(low, high, steps, scale)
         losses = [] if first is None else [first.losses]
         losses += [sweeper.sweep(source(seed), rates) for seed in seeds[len(losses) :]]
-    found: Verdict = verdict(rates, np.stack(losses), scale)
+    found: Verdict = verdict(rates, np.stack(losses), scale, scatter if first is None else None)
     return FoundRate(
         found.suggestion,
         found.interval,

@@ -16,8 +16,9 @@ from tfrecipes.step.keras_seams import Fit
 
 _COLUMNS = tuple(c for c in COLUMNS if c.__name__ in ("loss", "overflow", "loss_scale"))
 
-# A sweep has diverged when so many steps in a row are above the limit.
-_ROSE_FOR = 3
+# A sweep has diverged when so many steps in a row are far above its start, or above it at all
+# after a clear fall.
+_ROSE_FOR, _LOST_FOR = 2, 3
 # The first steps, at rates at which nothing moves: what the loss is and how much it scatters.
 _AT_START = 5
 
@@ -131,10 +132,13 @@ class SweepCallback(StepCallback):
             return True
         if len(losses) < _AT_START + _ROSE_FOR:
             return False
-        start, scatter = np.median(losses[:_AT_START]), np.abs(np.diff(losses)).mean()
+        quiet = losses[:_AT_START]
+        start, scatter = float(np.median(quiet)), float(np.abs(np.diff(quiet)).mean())
         fell = max(start - float(losses.min()), 0.0)
-        limit = start + max(2 * fell, 0.5 * abs(float(start)), 3 * scatter)
-        return bool((losses[-_ROSE_FOR:] > limit).all())
+        far = start + max(2 * fell, 0.5 * abs(start), 3 * scatter)
+        # What it has learnt is lost again: higher rates tell nothing more.
+        lost = fell > 5 * scatter and bool((losses[-_LOST_FOR:] > start).all())
+        return lost or bool((losses[-_ROSE_FOR:] > far).all())
 
 
 def run_sweep(

@@ -59,7 +59,8 @@ def read_sweep(
     if last < 3:
         return Reading(*[float(rates[0])] * 4, rose=last < len(losses), fall=0.0)
     x = np.log10(rates[:last]) if scale == "log" else rates[:last] / rates[-1]
-    start = float(np.median(_quiet(y)))
+    # On a linear scale the very first rate moves much: only its loss is from before.
+    start = float(np.median(_quiet(y)) if scale == "log" else y[0])
     scatter = scatter_of(losses[None]) if scatter is None else scatter
     # A loss that runs away is cut: smoothing would carry it to the rates before.
     smooth = smoothed(x, np.minimum(y, start + max(abs(start), 10 * scatter)))
@@ -136,7 +137,7 @@ class Verdict:
 # The suggestion is the middle (of logarithms) of the valley and of where the loss rises fast,
 # divided by this: a peak is held for longer than a sweep's one step. Set on five workloads
 # (benchmarks/lr_finder.py) and tried on others.
-_BELOW_MIDDLE = {"log": 1.3, "linear": 6.0}
+_BELOW_MIDDLE = {"log": 1.2, "linear": 6.0}
 # The interval: so many times below, and above at most, where no sweep rose at half of that yet.
 _LOW, _HIGH = 4.0, 2.5
 # A fall of fewer deviations than this is none; a deviation is this share of the loss at least.
@@ -145,15 +146,19 @@ _FALL, _NOTHING = 2.0, 0.005
 _APART = 1.5
 
 
-def verdict(rates: np.ndarray, losses: np.ndarray, scale: str = "log") -> Verdict:
+def verdict(
+    rates: np.ndarray, losses: np.ndarray, scale: str = "log", scatter: float | None = None
+) -> Verdict:
     """Read all sweeps together.
 
     Args:
         rates: Rising (n,).
         losses: (sweeps, n), NaN after a divergence.
         scale: "log" or "linear".
+        scatter: Of a batch's loss where nothing moves; None = as these sweeps show it.
     """
-    scatter = max(scatter_of(losses), _NOTHING * abs(float(np.nanmedian(losses[:, :4]))))
+    scatter = scatter_of(losses) if scatter is None else scatter
+    scatter = max(scatter, _NOTHING * abs(float(np.nanmedian(losses[:, :4]))))
     readings = [read_sweep(rates, one, scale, scatter) for one in losses]
 
     def middle(name: str) -> float:
