@@ -1,7 +1,5 @@
 """Layer groups: every weight in one of them, few enough, and their norms."""
 
-import types
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -47,13 +45,14 @@ def test_norms_are_what_numpy_says_with_a_weight_without_gradient():
     gradients, weights, updates = tensors
     found = layer_groups.groups(["a/x", "b/x", "a/y"])
     given_gradients = [tf.constant(gradients[0]), None, tf.constant(gradients[2])]
-    view = types.SimpleNamespace(
-        gradients=given_gradients,
-        gradient_squares=norms.squares(given_gradients),
-        weight_squares=norms.squares(weights),
-        update_squares=norms.squares(updates),
+    sums = layer_groups.sums_of(
+        found,
+        layer_groups.places_with_gradient(given_gradients),
+        norms.halves(given_gradients),
+        norms.halves(weights),
+        norms.halves(updates),
     )
-    row = layer_groups.norms_of(found, view).numpy()
+    (row,) = layer_groups.norms_of(sums.numpy()[None])
     norm = np.linalg.norm
     expected = [
         norm(np.concatenate([gradients[0], gradients[2]])),
@@ -74,4 +73,4 @@ def test_norms_are_what_numpy_says_with_a_weight_without_gradient():
 def test_the_first_gradient_that_is_not_finite(values, first):
     gradients = [None if v is None else tf.constant([0.0, v]) for v in values]
     places = layer_groups.places_with_gradient(gradients)
-    assert int(layer_groups.first_not_finite(norms.squares(gradients), places)) == first
+    assert int(layer_groups.first_not_finite(norms.halves(gradients), places)) == first

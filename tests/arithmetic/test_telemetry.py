@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrecipes.arithmetic import telemetry
+from tfrecipes.arithmetic import norms, telemetry
 from tfrecipes.arithmetic.telemetry import COLUMNS, StepView
 from tfrecipes.runs import steps
 
@@ -26,17 +26,19 @@ def view(**changes):
         "finite": tf.constant(True),
         "loss_scale": tf.constant(1.0),
         "samples": tf.constant(32.0),
-        "clip_limit": None,
+        "clip_limit": math.inf,
         "gradient_norm": tf.constant(1.0),
-        "gradient_squares": tf.zeros((0,)),
     }
     return StepView(**(fields | changes))
 
 
 def values(**changes):
-    row = telemetry.row(COLUMNS, view(**changes))
-    assert row.dtype == tf.float32
-    return dict(zip(telemetry.names(COLUMNS), row.numpy().tolist(), strict=True))
+    """Our columns of a step as they are read: from the numbers that it wrote."""
+    step = view(**changes)
+    row = telemetry.measured(step, norms.halves(step.weights), norms.halves(step.updates))
+    assert (row.dtype, row.shape) == (tf.float32, (telemetry.width(COLUMNS),))
+    table = telemetry.table(COLUMNS, np.array([int(step.number)]), row.numpy()[None])
+    return dict(zip(telemetry.names(COLUMNS), table[0].tolist(), strict=True))
 
 
 def test_the_columns_are_those_promised_in_their_order():
@@ -73,7 +75,7 @@ def test_ratios_to_weights_of_norm_0_are_0_and_not_nan():
 
 @pytest.mark.parametrize(
     ("norm", "limit", "clipped"),
-    [(1.0, 0.5, 1), (1.0, 1.0, 0), (1.0, 2.0, 0), (1.0, None, 0), (0.0, 1.0, 0)],
+    [(1.0, 0.5, 1), (1.0, 1.0, 0), (1.0, 2.0, 0), (1.0, math.inf, 0), (0.0, 1.0, 0)],
 )
 def test_clipped_says_whether_the_limit_bound(norm, limit, clipped):
     row = values(gradient_norm=tf.constant(norm), clip_limit=limit)
@@ -93,17 +95,26 @@ def test_a_skipped_step_is_an_overflow_and_was_not_clipped(norm):
     assert row["loss_scale"] == 1024
 
 
-def test_updates_are_taken_once_and_only_where_a_column_looks():
-    calls = []
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"finite": tf.constant(False)}, {"clip_limit": 0.3}, {"weights": [tf.zeros(3)]}],
+)
+def test_a_column_is_the_same_in_the_step_as_from_what_the_step_wrote(changes):
+    read = values(**changes)
+    step = view(**changes)
+    assert {c.__name__: np.float64(np.float32(c(step))) for c in COLUMNS} == read
 
-    def source():
-        calls.append(1)
-        return [tf.ones(2)]
 
-    telemetry.row([telemetry.loss, telemetry.samples], view(update_source=source))
-    assert not calls
-    telemetry.row([telemetry.update_norm, telemetry.update_ratio], view(update_source=source))
-    assert len(calls) == 1
+def test_what_no_column_looks_at_is_not_asked_for():
+    assert telemetry.look_at([telemetry.loss, telemetry.samples]) == (False, False)
+    assert telemetry.look_at([telemetry.param_norm]) == (True, False)
+    assert telemetry.look_at([telemetry.update_ratio]) == (True, True)
+
+
+def test_a_number_is_whole_where_float32_no_longer_counts():
+    row = np.zeros((1, telemetry.width(COLUMNS)), np.float32)
+    table = telemetry.table(COLUMNS, np.array([2**24 + 1]), row)
+    assert table[0, 0] == 2**24 + 1
 
 
 def test_a_column_of_ones_own_sees_the_step_and_must_give_one_number():
@@ -113,14 +124,18 @@ def test_a_column_of_ones_own_sees_the_step_and_must_give_one_number():
     def integer(step):
         return tf.size(step.weights[0])
 
-    row = telemetry.row([largest, integer], view())
-    np.testing.assert_allclose(row, [0.8, 2.0])
+    columns = [largest, telemetry.loss, integer]
+    own = telemetry.own_values(columns, view())
+    np.testing.assert_allclose(own, [0.8, 2.0])
+    row = tf.concat([telemetry.measured(view(), tf.zeros(1), tf.zeros(1)), own], 0)
+    table = telemetry.table(columns, np.array([7]), row.numpy()[None])
+    np.testing.assert_allclose(table, [[0.8, 0.25, 2.0]])
 
     def vector(step):
         return step.gradients[0]
 
     with pytest.raises(ValueError, match=r"column 'vector' must return a scalar.*shape=\(2,\)"):
-        telemetry.row([vector], view())
+        telemetry.own_values([vector], view())
 
 
 @pytest.mark.parametrize("columns", [[lambda step: 0.0], ["loss"], [object()]])

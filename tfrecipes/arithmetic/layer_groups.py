@@ -1,11 +1,13 @@
-"""Weights in groups by layer, at most so many, and the two norms of each that a run records."""
+"""Weights in groups by layer, at most so many, and the two norms of each that a run records.
+
+The step sums squares by group (`sums_of`); whoever reads them takes the roots (`norms_of`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
-
-from tfrecipes.arithmetic.telemetry import StepView
 
 # More curves than this are a picture nobody reads, and a wide file.
 MOST_GROUPS = 40
@@ -78,39 +80,66 @@ def names(found: Sequence[Group]) -> tuple[str, ...]:
     return tuple(f"{what}/{g.name}" for what in ("grad_norm", "update_ratio") for g in found)
 
 
-def norms_of(found: Sequence[Group], view: StepView) -> tf.Tensor:
-    """Each group's |g|, then each group's |w_new - w_old| / |w|, float32 (2 groups,)."""
-    count = sum(len(group.places) for group in found)
-    owner = [0] * count
-    for number, group in enumerate(found):
-        for place in group.places:
-            owner[place] = number
-    trained = [owner[place] for place in places_with_gradient(view.gradients)]
+def sums_of(
+    found: Sequence[Group],
+    with_gradient: Sequence[int],
+    gradients: tf.Tensor,
+    weights: tf.Tensor,
+    updates: tf.Tensor,
+) -> tf.Tensor:
+    """Each group's |g|^2 / 2, then each group's |w|^2 / 2, then |w_new - w_old|^2 / 2.
 
-    def per_group(squares: tf.Tensor, owners: Sequence[int]) -> tf.Tensor:
-        ids = tf.constant(owners, tf.int32)
-        return tf.sqrt(tf.math.unsorted_segment_sum(squares, ids, len(found)))
+    Args:
+        found: The groups.
+        with_gradient: The places of the weights that have a gradient.
+        gradients: `norms.halves` of those gradients.
+        weights: `norms.halves` of all weights.
+        updates: `norms.halves` of all updates.
 
-    ratios = tf.math.divide_no_nan(
-        per_group(view.update_squares, owner), per_group(view.weight_squares, owner)
-    )
-    return tf.concat([per_group(view.gradient_squares, trained), ratios], 0)
+    Returns:
+        float32 (3 groups,).
+    """
+    count = len(found)
+    owners = {place: number for number, group in enumerate(found) for place in group.places}
+    each = [owners[place] for place in sorted(owners)]
+    ids = [
+        *(owners[place] for place in with_gradient),
+        *(count + owner for owner in each),
+        *(2 * count + owner for owner in each),
+    ]
+    halves = tf.concat([gradients, weights, updates], 0)
+    return tf.math.unsorted_segment_sum(halves, tf.constant(ids, tf.int32), 3 * count)
+
+
+def norms_of(sums: np.ndarray) -> np.ndarray:
+    """Each group's |g|, then each group's |w_new - w_old| / |w|, 0 where |w| is 0.
+
+    Args:
+        sums: Rows of `sums_of`, float32 (rows, 3 groups).
+
+    Returns:
+        float32 (rows, 2 groups).
+    """
+    with np.errstate(all="ignore"):
+        gradients, weights, updates = np.split(np.sqrt(2 * sums), 3, axis=1)
+        ratios = np.where(weights == 0, np.float32(0), updates / weights)
+    return np.concatenate([gradients, ratios], axis=1)
 
 
 def places_with_gradient(gradients: Sequence[tf.Tensor | None]) -> list[int]:
-    """Which weights the loss depends on: what `norms.squares` of the gradients is about."""
+    """Which weights the loss depends on: what `norms.halves` of the gradients is about."""
     return [place for place, gradient in enumerate(gradients) if gradient is not None]
 
 
-def first_not_finite(squares: tf.Tensor, places: Sequence[int]) -> tf.Tensor:
+def first_not_finite(halves: tf.Tensor, places: Sequence[int]) -> tf.Tensor:
     """The place of the first gradient that is not finite, int64; -1 where all are.
 
     Args:
-        squares: `norms.squares` of the gradients; one that overflows is not finite, as the norm.
+        halves: `norms.halves` of the gradients; one that overflows is not finite, as the norm.
         places: Of these gradients among the weights.
     """
     if not places:
         return tf.constant(-1, tf.int64)
-    bad = tf.logical_not(tf.math.is_finite(squares))
+    bad = tf.logical_not(tf.math.is_finite(halves))
     first = tf.gather(tf.constant(places, tf.int64), tf.argmax(tf.cast(bad, tf.int32)))
     return tf.where(tf.reduce_any(bad), first, tf.constant(-1, tf.int64))

@@ -27,11 +27,16 @@ def dense(gradient: Gradient) -> tf.Tensor | None:
     return tf.cast(gradient, tf.float32)
 
 
+def halves(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
+    """|t_i|^2 / 2 of each tensor that is there, float32 (tensors,)."""
+    # One kernel without a temporary for the squares. Halving and doubling are exact.
+    found = [tf.cast(tf.nn.l2_loss(t), tf.float32) for t in tensors if t is not None]
+    return tf.stack(found) if found else tf.zeros((0,))
+
+
 def squares(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:
     """|t_i|^2 of each tensor that is there, float32 (tensors,)."""
-    # l2_loss is one kernel without a temporary for the squares; it halves, exactly.
-    halves = [tf.cast(tf.nn.l2_loss(t), tf.float32) for t in tensors if t is not None]
-    return 2.0 * tf.stack(halves) if halves else tf.zeros((0,))
+    return 2.0 * halves(tensors)
 
 
 def sum_of_squares(tensors: Sequence[tf.Tensor | None]) -> tf.Tensor:

@@ -113,11 +113,8 @@ class Rows:
         if ring is None:
             return names, np.empty((0, len(names)))
         numbers = np.arange(max(first, self.attempts - RING_ROWS), self.attempts)
-        rows = local(ring).numpy()[numbers % RING_ROWS].astype(np.float64)
-        if "step" in names:
-            # From the integer counter: float32 counts exactly to 2**24 only.
-            rows[:, names.index("step")] = numbers
-        return names, rows
+        rows = local(ring).numpy()[numbers % ring.shape[0]]
+        return names, telemetry.table(plan.columns, numbers, rows)
 
     def _read_layers(
         self, state: StepState, every: int, first: int
@@ -127,6 +124,6 @@ class Rows:
         if ring is None:
             return names, np.empty((0, len(names)))
         size = int(ring.shape[0])
-        numbers = np.arange(-(-first // every), -(-self.attempts // every))[-size:]
-        rows = local(ring).numpy()[numbers % size].astype(np.float64)
-        return names, np.column_stack([numbers * every, rows])
+        numbers = np.arange(-(-first // every), -(-self.attempts // every))[1 - size :]
+        rows = layer_groups.norms_of(local(ring).numpy()[numbers % size])
+        return names, np.column_stack([numbers * every, rows.astype(np.float64)])

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrecipes.arithmetic import telemetry
 from tfrecipes.arithmetic.layer_groups import Group, groups
 from tfrecipes.step import keras_seams
 from tfrecipes.step.keras_seams import local
@@ -34,8 +35,8 @@ class StepState:
         stops_at_first: Whether one skipped step is too many already, at the smallest scale, bool.
         halted: Whether the limit was reached: the rest of a call of several steps is idle, bool.
         average_start: Updates at the beginning of this fit, from which an average counts, int64.
-        rings: The last rows of telemetry by their columns, (RING_ROWS, columns) float32.
-        layer_rings: The last rows of the layer groups' norms by how often they are written and
+        rings: The last rows of telemetry by their columns, (RING_ROWS + 1, width) float32.
+        layer_rings: The last rows of the layer groups' sums by how often they are written and
             by their groups.
         first_bad: The first skipped step of this fit, int64 (3,): its number, the place of the
             first weight whose gradient was not finite or -1, and whether its loss was finite.
@@ -78,12 +79,14 @@ class StepState:
         """Make what this plan needs and is not there yet."""
         # One for each tuple of columns: a function that was traced keeps writing into its own.
         if plan.columns and plan.columns not in self.rings:
-            rows = np.zeros((RING_ROWS, len(plan.columns)))
+            # One more than are read: a run that was stopped goes on to write into its next one.
+            rows = np.zeros((RING_ROWS + 1, telemetry.width(plan.columns)))
             self.rings[plan.columns] = self._variable(rows, tf.float32)
         if plan.layers is not None:
             self.groups = found = groups([v.path for v in model.trainable_variables])
             if (plan.layers, found) not in self.layer_rings:
-                ring = np.zeros((RING_ROWS // plan.layers + 1, 2 * len(found)))
+                # One more: the row of the steps that are not complete yet.
+                ring = np.zeros((-(-RING_ROWS // plan.layers) + 1, 3 * len(found)))
                 self.layer_rings[plan.layers, found] = self._variable(ring, tf.float32)
         if plan.average is not None:
             self._make_averages(model)

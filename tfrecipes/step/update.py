@@ -7,9 +7,10 @@ Gradients that arrive are those of the whole step: summed over micro-batches, re
 workers. A clip or a verdict before that sum is a different algorithm on every number of devices.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
@@ -125,12 +126,13 @@ def update(
         undo: Variables that the forward pass moved with their values before it.
     """
     plan = plan or StepPlan()
+    notes = None if state is None else watch.Notes(plan, state, variables)
     inner, scaler = split_scaler(optimizer)
     scale = current_scale(optimizer)
     if scale is not None:
         gradients = [None if g is None else g / scale for g in gradients]
-    squares = norms.squares(gradients)
-    norm = tf.sqrt(tf.reduce_sum(squares))
+    halves = norms.halves(gradients)
+    norm = tf.sqrt(tf.reduce_sum(2.0 * halves))
     finite = tf.math.is_finite(norm)
     if loss is not None:
         finite = tf.logical_and(finite, tf.math.is_finite(loss))
@@ -144,52 +146,41 @@ def update(
     if plan.average is not None and state is not None:
         rate = plan.average.rate(_since_start(inner, state), rate)
 
-    def noted(finite: bool, weights: list[tf.Tensor], updates: Any) -> tf.Tensor:
-        """The telemetry's row, after the layers' norms where they are due."""
-        if state is None or not (plan.columns or plan.layers):
-            return tf.zeros((0,))
-        view = telemetry.StepView(
-            number=local(state.attempts).read_value(),
-            loss=tf.zeros(()) if loss is None else loss,
-            learning_rate=rate,
-            gradients=gradients,
-            weights=weights,
-            update_source=updates,
-            finite=tf.constant(finite),
-            loss_scale=tf.ones(()) if scale is None else scale,
-            samples=tf.zeros(()) if samples is None else samples,
-            clip_limit=inner.global_clipnorm,
-            gradient_norm=norm,
-            gradient_squares=squares,
-        )
-        if plan.layers is not None:
-            watch.layers(plan.layers, state, view)
-        return telemetry.row(plan.columns, view) if plan.columns else tf.zeros((0,))
+    view = telemetry.StepView(
+        number=tf.zeros((), tf.int64) if state is None else local(state.attempts).read_value(),
+        loss=tf.zeros(()) if loss is None else loss,
+        learning_rate=rate,
+        gradients=gradients,
+        finite=taken,
+        loss_scale=tf.ones(()) if scale is None else scale,
+        samples=tf.zeros(()) if samples is None else samples,
+        clip_limit=math.inf if inner.global_clipnorm is None else inner.global_clipnorm,
+        gradient_norm=norm,
+    )
 
-    def commit() -> tf.Tensor:
+    def commit() -> list[tf.Tensor]:
         old = read_all(variables)
         clipped = _clip(inner, gradients, norm)
-        _step(inner, clipped, variables, old, rate)
+        new = _step(inner, clipped, variables, old, rate)
         if plan.average is not None and state is not None:
             move_average(plan.average, state, inner)
-        return noted(
-            True, old, lambda: [n - o for n, o in zip(read_all(variables), old, strict=True)]
-        )
+        return [] if notes is None else notes.of_update(view, old, new)
 
-    def skip() -> tf.Tensor:
+    def skip() -> list[tf.Tensor]:
         for variable, value in undo:
             variable.assign(value)
         if state is not None:
-            watch.bad_step(state, gradients, squares, loss)
-        old = read_all(variables)
-        return noted(False, old, lambda: [tf.zeros_like(o) for o in old])
+            watch.bad_step(state, gradients, halves, loss)
+        return [] if notes is None else notes.of_no_update(view, read_all(variables))
 
-    written = tf.cond(taken, commit, skip)
+    noted = tf.cond(taken, commit, skip)
+    if notes is not None:
+        notes.write(view, halves, noted)
     if scaler is not None:
         _rescale(scaler, finite, running)
     if state is not None:
         at_floor = scaler is None or scale is None or scale <= loss_scale.FLOOR
-        counts = _Counts(state, finite, written if plan.columns else None, plan.columns, at_floor)
+        counts = _Counts(state, finite, at_floor)
         tf.cond(running, counts.move, lambda: tf.zeros(()))
 
 
@@ -207,11 +198,11 @@ def _step(
     variables: Sequence[keras.Variable],
     old: Sequence[tf.Tensor],
     rate: tf.Tensor,
-) -> None:
-    """The optimizer's own update, its constraints and its count."""
+) -> list[tf.Tensor]:
+    """The optimizer's own update, its constraints and its count; the new weights."""
     pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     if not variables:
-        return
+        return []
     if not pairs:
         raise ValueError(
             f"{type(inner).__name__}: the loss depends on none of the {len(variables)} trainable "
@@ -220,10 +211,10 @@ def _step(
         )
     if not isinstance(inner, PureOptimizer):
         keras_seams.apply_stock(inner, [g for g, _ in pairs], [v for _, v in pairs], rate)
-        return
+        return read_all(variables)
     count = local(keras_seams.iterations(inner))
     slots = inner.slot_variables(variables)
-    new, new_slots = inner.new_values(
+    values, new_slots = inner.new_values(
         gradients,
         old,
         [tuple(read_all(s)) for s in slots],
@@ -231,18 +222,21 @@ def _step(
         rate,
         count.read_value() + 1,
     )
-    for variable, gradient, value in zip(variables, gradients, new, strict=True):
-        if gradient is None:
+    new = list(old)
+    for place, (variable, value) in enumerate(zip(variables, values, strict=True)):
+        if gradients[place] is None:
             continue
         if variable.constraint is not None:
             value = variable.constraint(value)
         target = local(variable)
-        target.assign(tf.cast(value, target.dtype))
+        new[place] = tf.cast(value, target.dtype)
+        target.assign(new[place])
     for variable_slots, values in zip(slots, new_slots, strict=True):
         for slot, value in zip(variable_slots, values, strict=True):
             target = local(slot)
             target.assign(tf.cast(value, target.dtype))
     count.assign_add(1)
+    return new
 
 
 def _since_start(inner: Optimizer, state: StepState) -> tf.Tensor:
@@ -296,28 +290,21 @@ def _rescale(
 
 @dataclass(frozen=True)
 class _Counts:
-    """What a step leaves in the state: its row, its counts, and whether it was one too many.
+    """What a step leaves in the state: its counts, and whether it was one too many.
 
     Attributes:
         state: The step's variables.
         finite: The verdict.
-        row: The telemetry's row, or None.
-        columns: The columns of that row.
         at_floor: Whether the loss scale of this step was the smallest, or there is none.
     """
 
     state: StepState
     finite: tf.Tensor
-    row: tf.Tensor | None
-    columns: tuple[Any, ...]
     at_floor: tf.Tensor | bool
 
     def move(self) -> tf.Tensor:
         state, finite = self.state, self.finite
         attempts, bad = local(state.attempts), local(state.bad_in_a_row)
-        if self.row is not None:
-            ring = local(state.rings[self.columns])
-            ring.scatter_nd_update([[attempts.read_value() % ring.shape[0]]], self.row[None])
         in_a_row = tf.where(finite, 0, bad.read_value() + 1)
         bad.assign(in_a_row)
         local(state.overflows).assign_add(tf.cast(tf.logical_not(finite), tf.int64))
