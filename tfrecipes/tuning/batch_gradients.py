@@ -1,5 +1,6 @@
 """Gradients of many micro-batches at one set of weights, and their inner products."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ def products(
 
     Args:
         model: Compiled, built, on one device.
-        batches: Micro-batches of one size.
+        batches: Micro-batches of one size, at least one.
         plan: For its label smoothing; the batches are not cut.
         seed: Of the signs by which a large gradient is folded.
         tick: Called after each with how many are done.
@@ -57,18 +58,14 @@ def products(
 
         return model.distribute_strategy.run(on_replica, args=(batch,))
 
+    first = _tensors(next(batches))
+    keras_seams.build(model, first)
     # Read eagerly: a wrapper's scale moves with training, not within a measurement.
     found = current_scale(model.optimizer)
     scale = 1.0 if found is None else float(found)
     rows: list[np.ndarray] = []
-    for number, batch in enumerate(batches):
-        tensors = keras.tree.map_structure(
-            lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
-            batch,
-            none_is_leaf=True,
-        )
-        if number == 0:
-            keras_seams.build(model, tensors)
+    for number, batch in enumerate(itertools.chain([first], batches)):
+        tensors = _tensors(batch)
         row = gradient(tensors, tf.constant(scale)).numpy()
         while not np.isfinite(row).all() and scale > 1.0:
             scale = max(1.0, scale / 2)
@@ -81,6 +78,12 @@ def products(
         rows.append(row)
         tick(number + 1)
     return _gram(np.stack(rows))
+
+
+def _tensors(batch: Batch) -> Batch:
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf), batch, none_is_leaf=True
+    )
 
 
 class _Folding:

@@ -109,12 +109,9 @@ def _next(tries: list[Tried], largest: int | None, limit: int | None) -> int | N
     high = fails.size
     if above(low) >= high:
         return None
-    middle = grid((low + high) // 2)
-    if not _halved_the_gap(tries):
-        return max(middle, above(low))
     guess = _predicted(tries, limit)
-    if guess is None:
-        return max(middle, above(low))
+    if guess is None or not low < guess < high or not _halved_the_gap(tries):
+        guess = grid((low + high) // 2)
     return min(max(guess, above(low)), grid(high - 1))
 
 
