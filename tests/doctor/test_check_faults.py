@@ -17,9 +17,10 @@ LOGITS = SPARSE(from_logits=True)
 
 
 def net(*hidden, last=None, units=3, loss=LOGITS, rate=1e-3, optimizer=None):
-    """A small net over the table; `hidden` instead of its one hidden layer."""
+    """A small net over the table; `hidden` instead of its one hidden layer; `units` 0: nothing follows it."""
     inner = hidden or (layers.Dense(16, activation="relu"),)
-    model = keras.Sequential([keras.Input((8,)), *inner, layers.Dense(units, activation=last)])
+    end = [layers.Dense(units, activation=last)] if units else []
+    model = keras.Sequential([keras.Input((8,)), *inner, *end])
     model.compile(optimizer or keras.optimizers.Adam(rate), loss)
     return model
 
@@ -419,6 +420,12 @@ HEALTHY = {
     "a step of its own": (OwnStep, lambda: X),
     "zero branches and head": (zero_head, None),
     "fine-tuned": (fine_tuned, None),
+    "scaled back at its end": (
+        lambda: net(
+            dense(), layers.Dense(1), layers.Rescaling(200.0, offset=500.0), units=0, loss="mse"
+        ),
+        lambda: (X, 500 + 200 * NUMBER[:, None] / NUMBER.std()),
+    ),
     "a shuffled stream": (net, lambda: streamed(32, shuffled=True)),
     "a stream without an end": (net, lambda: streamed(32, shuffled=True, repeats=True)),
     "learnt already": (learnt, lambda: (X, NUMBER)),
@@ -434,6 +441,19 @@ def test_a_healthy_model_on_healthy_data_hears_nothing_above_info(name):
     model, data = HEALTHY[name]
     found = tfr.check(model(), (X, Y) if data is None else data())
     assert [str(one) for one in found if one.severity != "info"] == []
+
+
+def test_a_softmax_over_the_samples_is_told_by_its_axis_and_by_what_it_mixes():
+    model = net(dense(), layers.Dense(3), layers.Softmax(axis=0), units=0, loss=SPARSE())
+    found = [one for one in tfr.check(model, (X, Y)) if one.severity != "info"]
+    assert [one.rule for one in found] == ["activation_and_loss", "samples_mixed"]
+    assert "over another axis" in found[0].cause
+
+
+def test_a_loss_that_dropout_makes_is_no_finding_of_its_own():
+    model = net(dense(), layers.Dropout(0.95), dense(), layers.Dropout(0.95))
+    found = [one for one in tfr.check(model, (X, Y)) if one.severity != "info"]
+    assert [one.rule for one in found] == ["dropout_too_high"]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from tfrecipes.arithmetic import precision as precisions
 from tfrecipes.arithmetic.precision import Precision
 from tfrecipes.assemble.compiling import model_precision
 from tfrecipes.doctor import checks
+from tfrecipes.doctor.named_outputs import output_shapes
 from tfrecipes.recipe import gallery
 from tfrecipes.recipe.recipe import Recipe
 from tfrecipes.runs.folder import Run, RunFolder, read_run
@@ -114,7 +115,7 @@ def look_at(given: Understood, model: keras.Model, loss: Any, where: str = "data
         given.y,
         given.sample_weight,
         input_shapes=getattr(model, "input_shape", None) if model.built else None,
-        output_shape=checks.output_shapes(model, given.y),
+        output_shape=output_shapes(model, given.y),
         loss=loss,
         where=where,
     )

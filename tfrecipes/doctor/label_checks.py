@@ -248,14 +248,27 @@ def too_wide(output: Output, where: str) -> Finding | None:
     )
 
 
-def scale(output: Output, where: str) -> Finding | None:
-    """Targets of a regression that are far from unit scale."""
+def scale(output: Output, where: str, size: float | None = None) -> Finding | None:
+    """Targets of a regression that are far from unit scale.
+
+    Args:
+        output: The labels.
+        where: What the data are called.
+        size: The root mean square of the fresh model's outputs, where it is known: a last Rescaling, or a
+            bias set to the targets' mean, may bring them to the targets' scale.
+    """
     if output.kind != "regression":
         return None
     y = some_rows(output.y).astype(np.float64)
     y = y[np.isfinite(y)]
     rms = float(np.sqrt((y**2).mean())) if y.size else 0.0
     if not rms or TINY_TARGET <= rms <= LARGE_TARGET:
+        return None
+    if (
+        size
+        and TINY_TARGET <= rms / size <= LARGE_TARGET
+        and not TINY_TARGET <= size <= LARGE_TARGET
+    ):
         return None
     return Finding(
         "targets_not_normalised",

@@ -48,6 +48,17 @@ def outputs_and_loss(
             'Dense(1, activation="sigmoid").',
         )
         return
+    if activation == "softmax" and not is_probabilities and np.isfinite(prediction).all():
+        sums = prediction.sum(-1)
+        yield Finding(
+            "activation_and_loss",
+            "error",
+            f"The output{name} ends in a softmax, and over its last axis, the classes, it sums to {sums.min():.3g} to "
+            f"{sums.max():.3g}.",
+            "The softmax runs over another axis: over time or over the samples of the batch, which then share 1.",
+            "Give it axis=-1: keras.layers.Softmax(axis=-1), tf.nn.softmax(x, axis=-1).",
+        )
+        return
     logits = from_logits(output.loss)
     if output.kind in ("sparse", "one-hot", "binary") and logits is not None:
         yield from _cross_entropy(output, prediction, said, is_probabilities, logits, name)

@@ -75,7 +75,7 @@ _FOLLOWS = {
     "exploding_initialisation": "initial_loss batch_not_fitted learning_rate_too_high dead_layers",
     "initial_loss": "batch_not_fitted learning_rate_too_high",
     "batch_norm_tiny": "batch_not_fitted inputs_ignored",
-    "dropout_too_high": "batch_not_fitted dead_layers",
+    "dropout_too_high": "initial_loss batch_not_fitted dead_layers",
     "validation_leak": "duplicate_samples",
     "loss_for_labels": "batch_not_fitted",
 }

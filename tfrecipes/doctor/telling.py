@@ -78,7 +78,8 @@ def telling(sample: Sampled, output: Output, held: Pairs | None = None) -> Telli
         return Telling(None, why="the inputs are not one row of numbers a label")
     keep = np.isfinite(features).all(1) & np.isfinite(y.reshape(len(y), -1)).all(1)
     features, y = features[keep], y[keep]
-    if y.ndim == output.y.ndim:  # positions of a text do repeat, and how often is what they tell
+    positions = y.ndim == output.y.ndim
+    if positions:  # positions of a text do repeat, and how often is what they tell
         features, y = _each_once(features, y)
     features, y = _frequent(output, features, y)
     if len(features) < LEAST:
@@ -88,7 +89,7 @@ def telling(sample: Sampled, output: Output, held: Pairs | None = None) -> Telli
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(features))[:MOST]
     features, y = features[rows], y[rows]
-    others, their_y = _comparable(held, features, y)
+    others, their_y = _comparable(held, features, y, positions)
     cut = len(rows) // 2
     features = _standard(np.concatenate([features, others]), len(features))
     features, others = features[: len(rows)], features[len(rows) :]
@@ -212,16 +213,19 @@ def _standard(features: np.ndarray, ours: int) -> np.ndarray:
     return (features[:, varied] - mean[varied]) / spread[varied]
 
 
-def _comparable(held: Pairs | None, features: np.ndarray, y: np.ndarray) -> Any:
+def _comparable(held: Pairs | None, features: np.ndarray, y: np.ndarray, positions: bool) -> Any:
     """Validation features and labels that can stand beside those of training; empty if none can."""
     nothing = features[:0], y[:0]
     if held is None or held[0] is None or held[1] is None or len(held[0]) < LEAST:
         return nothing
     if held[0].shape[1:] != features.shape[1:] or held[1].shape[1:] != y.shape[1:]:
         return nothing
-    good = np.isfinite(held[0]).all(1) & np.isfinite(held[1].reshape(len(held[1]), -1)).all(1)
-    rows = np.flatnonzero(good)[: MOST // 2]
-    return held[0][rows], held[1][rows]
+    others, theirs = held[0], held[1]
+    if positions:
+        others, theirs = _each_once(others, theirs)  # as in training
+    good = np.isfinite(others).all(1) & np.isfinite(theirs.reshape(len(theirs), -1)).all(1)
+    rows = np.random.default_rng(3).permutation(np.flatnonzero(good))[: MOST // 2]
+    return others[rows], theirs[rows]
 
 
 Score = Callable[[np.ndarray, np.ndarray], float]

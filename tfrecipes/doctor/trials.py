@@ -45,6 +45,7 @@ class Trial:
 
     Attributes:
         skipped: What was not looked at, and why.
+        sizes: By output, the root mean square of what the model gives before training.
         far: By input, whether what reaches the first weights is far from unit scale.
     """
 
@@ -71,6 +72,7 @@ class Trial:
         self.is_doomed = is_doomed
         self.skipped: list[str] = []
         self.far: dict[str, bool] = {}
+        self.sizes: dict[str, float] = {}
         self.units_are_dead = False
 
     def findings(self) -> Iterator[Finding]:
@@ -147,6 +149,7 @@ class Trial:
         )
         for output, place in self._places(traced, first, batch):
             prediction = first.outputs[place]
+            self.sizes[output.name] = float(np.sqrt(np.mean(np.square(prediction))))
             yield from output_checks.outputs_and_loss(
                 output,
                 prediction,
