@@ -11,13 +11,23 @@ from tests.views.test_report import HOSTILE, Page
 from tfrecipes.runs.folder import Run, RunFolder
 from tfrecipes.views.canvas import LIGHT
 from tfrecipes.views.compare import (
+    MOST_RUNS,
     Comparison,
     _labels,
+    _results,
     compare_runs,
     comparison_html,
     comparison_text,
 )
-from tfrecipes.views.overlay import COLOURS, Member, colour_of, overlays_of, plot_overlay
+from tfrecipes.views.curves import curves_of
+from tfrecipes.views.overlay import (
+    COLOURS,
+    Member,
+    colour_of,
+    overlays_of,
+    plot_overlay,
+    shape_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +81,38 @@ def test_colours_go_by_place_and_are_the_same_everywhere(folders):
     text = comparison_html(compare_runs([*folders, folders[0]]))
     for colour in COLOURS[:3]:
         name = next(name for name, value in LIGHT.items() if value == colour)
-        swatch = f'style="background: var({name}, {colour})"'
+        swatch = f'class="swatch" style="background: var({name}, {colour})"'
         assert text.count(swatch) == 1 + 4 + 6  # the list, the tables, the panels' legends
+
+
+def test_as_many_runs_as_are_allowed_can_be_told_apart():
+    looks = [(colour_of(i), shape_of(i)) for i in range(MOST_RUNS)]
+    assert len(set(looks)) == MOST_RUNS
+    assert {shape for _, shape in looks[:8]} == {""}
+    runs = [full_run(steps=200, epochs=4, layers=1, seed=i) for i in range(10)]
+    text = comparison_html(compared(*runs))
+    assert text.count('class="swatch square"') == 2 * text.count("<figure") + 2
+    assert ".swatch.square" in text
+
+
+def test_a_marker_stands_at_few_places_of_a_long_line():
+    curves = curves_of(full_run(steps=3000, epochs=60))
+    members = [Member("a", curves, COLOURS[0]), Member("b", curves, COLOURS[0], "square")]
+    for overlay in overlays_of(members):
+        marked = [
+            line
+            for line in plot_overlay(members, overlay).axes[0].lines
+            if line.get_marker() == "s"
+        ]
+        assert marked, overlay.key
+        for line in marked:
+            places = np.arange(len(line.get_xdata()))[:: line.get_markevery() or 1]
+            assert 4 <= len(places) <= 31, overlay.key
+
+
+def test_a_run_without_rows_of_steps_has_no_number_of_them():
+    sections = _results(("a", "b"), (full_run(steps=100), Run(epochs={"loss": np.ones(3)})))[0]
+    assert dict(sections.rows)["steps"] == ["100", "-"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +149,6 @@ def test_runs_of_one_step_of_nan_and_of_nothing_are_compared():
 
 def test_a_spike_stays_visible_under_the_course():
     run = full_run(steps=30_000, epochs=3)
-    from tfrecipes.views.curves import curves_of
 
     member = Member("a", curves_of(run), COLOURS[0])
     (norm,) = [overlay for overlay in overlays_of([member]) if overlay.key == "norm"]

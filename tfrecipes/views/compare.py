@@ -17,7 +17,7 @@ from tfrecipes.runs.folder import Run, read_run
 from tfrecipes.views.canvas import LIGHT, figure_svg
 from tfrecipes.views.curves import curves_of
 from tfrecipes.views.findings import all_findings
-from tfrecipes.views.overlay import Member, colour_of, overlays_of, plot_overlay
+from tfrecipes.views.overlay import Member, colour_of, overlays_of, plot_overlay, shape_of
 from tfrecipes.views.report import page, shortened, style
 from tfrecipes.views.verdict import best_and_last, count, verdict
 
@@ -118,6 +118,7 @@ def comparison_html(comparison: Comparison) -> str:
             {
                 "label": member.label,
                 # One of ours, with its place in the page's variables.
+                "shape": member.shape,
                 "colour": Markup(f"var({_variable(member.colour)}, {member.colour})"),
                 "verdict": verdict(run, found),
                 "findings": found[:3],
@@ -178,7 +179,7 @@ def _members(comparison: Comparison) -> list[Member]:
         # One axis for all: where one run knows no steps, all are drawn over epochs.
         runs = tuple(replace(run, steps={}, system={}, layers={}) for run in runs)
     return [
-        Member(label, curves_of(run), colour_of(i))
+        Member(label, curves_of(run), colour_of(i), shape_of(i))
         for i, (label, run) in enumerate(zip(comparison.labels, runs, strict=True))
     ]
 
@@ -200,7 +201,7 @@ def _results(labels: Sequence[str], runs: Sequence[Run]) -> tuple[Section, str]:
     rows: list[tuple[str, list[str]]] = [
         ("end", [_end(run) for run in runs]),
         ("epochs", [f"{count(run)[0]:,}" for run in runs]),
-        ("steps", [f"{count(run)[1]:,}" for run in runs]),
+        ("steps", [f"{count(run)[1]:,}" if run.steps else _MISSING for run in runs]),
     ]
     best: set[tuple[int, int]] = set()
     headline = "The runs have no value in common that could be compared."
@@ -298,7 +299,7 @@ def _flat(table: Mapping[str, Any], start: str = "") -> dict[str, str]:
             for i, inner in enumerate(value):
                 flat |= _flat(inner, f"{name}.{i}.")
         elif isinstance(value, list | tuple):
-            flat[name] = ", ".join(map(_word, value))
+            flat[name] = ", ".join(map(_word, value)) or "none"
         else:
             flat[name] = _word(value)
     return flat

@@ -1,4 +1,4 @@
-"""Several runs over one another: a panel a quantity, a colour a run."""
+"""Several runs over one another: a panel a quantity, a colour a run, and past eight a marker besides."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, BROWN, VIOLET, INK)
+# Where the colours begin again, so that 32 runs can be told apart: markers, and what a page calls them.
+MARKS = {"": None, "square": "s", "triangle": "^", "diamond": "D"}
 # So many points tell the course of a noisy line.
 _COURSE = 150
 # And so many, with the least and the greatest of every stretch, its noise: a page of 32 runs stays small.
@@ -46,11 +48,18 @@ class Member:
         label: What it is called in the comparison.
         curves: What it recorded.
         colour: Its colour in every panel.
+        shape: The name of its marker; empty for the first runs, which need none.
     """
 
     label: str
     curves: Curves
     colour: str
+    shape: str = ""
+
+    @property
+    def mark(self) -> str | None:
+        """Its marker."""
+        return MARKS[self.shape]
 
 
 class Overlay(NamedTuple):
@@ -72,6 +81,11 @@ class Overlay(NamedTuple):
 def colour_of(number: int) -> str:
     """The colour of the run that stands at a place in the command: the same in every comparison."""
     return COLOURS[number % len(COLOURS)]
+
+
+def shape_of(number: int) -> str:
+    """The name of the marker of the run that stands at a place: another one each time the colours begin again."""
+    return list(MARKS)[number // len(COLOURS) % len(MARKS)]
 
 
 def overlays_of(members: Sequence[Member]) -> list[Overlay]:
@@ -147,7 +161,15 @@ def _pair(name: str) -> Callable[[Axes, Member], dict[str, object]]:
         ):
             if has(curves.epochs, column):
                 values = curves.epochs[column]
-                draw_line(axes, curves.epoch_x, values, color=member.colour, lw=width, ls=style)
+                draw_line(
+                    axes,
+                    curves.epoch_x,
+                    values,
+                    mark=member.mark,
+                    color=member.colour,
+                    lw=width,
+                    ls=style,
+                )
                 drawn[word] = style
         if not drawn and has(curves.steps, name):
             _draw_noisy(axes, member, (curves.step_x, curves.steps[name]))
@@ -162,7 +184,8 @@ def _column(name: str) -> Callable[[Axes, Member], dict[str, object]]:
         if series is None:
             return {}
         if name == "learning_rate":
-            draw_line(axes, *thinned(*series, most=_FAINT), color=member.colour, lw=1.8)
+            thin = thinned(*series, most=_FAINT)
+            draw_line(axes, *thin, mark=member.mark, color=member.colour, lw=1.8)
         else:
             _draw_noisy(axes, member, series)
         return {}
@@ -174,7 +197,7 @@ def _speed(axes: Axes, member: Member) -> dict[str, object]:
     if has(member.curves.system, "samples_per_second"):
         speed = member.curves.system["samples_per_second"]
         series = thinned(member.curves.system_x, speed, most=_FAINT)
-        draw_line(axes, *series, color=member.colour, lw=1.6)
+        draw_line(axes, *series, mark=member.mark, color=member.colour, lw=1.6)
     return {}
 
 
@@ -188,4 +211,4 @@ def _draw_noisy(axes: Axes, member: Member, series: Series) -> None:
         draw_line(axes, *faint, color=member.colour, lw=0.6, alpha=0.25)
         parts = np.array_split(np.arange(x.size), _COURSE)
         x, y = (np.array([np.median(values[part]) for part in parts]) for values in (x, y))
-    draw_line(axes, x, y, color=member.colour, lw=1.6)
+    draw_line(axes, x, y, mark=member.mark, color=member.colour, lw=1.6)

@@ -91,12 +91,29 @@ def _capital(words: str) -> str:
 
 
 def draw_line(
-    axes: Axes, x: np.ndarray, y: np.ndarray, label: str | None = None, **style: Any
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    label: str | None = None,
+    mark: str | None = None,
+    **style: Any,
 ) -> None:
-    """A line of few points that keeps its spikes; rows that are few have visible points."""
+    """A line of few points that keeps its spikes; rows that are few have visible points.
+
+    Args:
+        axes: Where.
+        x: Places.
+        y: Values.
+        label: For a legend.
+        mark: A marker of matplotlib that tells this line from others of its colour: at each of few
+            points, at ten places of many.
+        style: What `Axes.plot` takes.
+    """
     x, y = thinned(x, y)
     few = np.isfinite(y).sum() <= 30
-    axes.plot(x, y, label=label, marker="o" if few else None, markersize=3.5, **style)
+    style |= {"markevery": max(1, len(x) // 10)} if mark and not few else {}
+    marker = mark or ("o" if few else None)
+    axes.plot(x, y, label=label, marker=marker, markersize=4.5 if mark else 3.5, **style)
 
 
 def set_scale(axes: Axes) -> None:
