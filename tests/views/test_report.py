@@ -272,6 +272,13 @@ def test_what_a_rule_of_ours_said_earlier_is_judged_anew(tmp_path: Path) -> None
     assert "diverged" not in rules
 
 
+def test_findings_that_somebody_edited_do_not_stop_the_report():
+    odd = [{"rule": ["x"], "severity": {"a": 1}, "evidence": 7}, {}]
+    run = replace(full_run(), findings=odd)
+    assert all_findings(run)[-2:] == odd
+    assert "7" in report_html(run, all_findings(run))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 200_000])
 def test_a_report_stays_small_and_quick_whatever_was_recorded(steps: int) -> None:
     run = full_run(steps=steps, epochs=min(steps, 5_000), layers=300)

@@ -18,7 +18,7 @@ def all_findings(run: Run) -> list[dict[str, Any]]:
     # What one of ours said while the run went on is judged anew, with all that is known now.
     judged = {rule.__name__ for rule in RULES}
     rows = [finding.as_dict() for finding in diagnose(run)]
-    rows += [finding for finding in run.findings if finding.get("rule") not in judged]
+    rows += [finding for finding in run.findings if str(finding.get("rule")) not in judged]
     rank = {severity: i for i, severity in enumerate(SEVERITIES)}
     return sorted(rows, key=lambda row: rank.get(str(row.get("severity")), len(rank)))
 
