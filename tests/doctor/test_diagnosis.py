@@ -76,3 +76,14 @@ def test_what_is_no_run_is_one_sentence(given: object) -> None:
 def test_a_path_that_is_no_run_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no file of a run"):
         diagnose(tmp_path)
+
+
+def test_the_history_of_a_monitored_run_is_epochs_as_a_dict_too() -> None:
+    blown = {"loss": [2.3, 2.9, 4.1, 7.7, 20.0]}
+    for monitored in (
+        {"step": [31, 63, 95, 127, 159]},
+        {"step": [0, 1, 2, 3, 4], "val_loss": [2.0] * 5},
+    ):
+        (first, *_) = diagnose(blown | monitored)
+        assert first.rule == "diverged"
+        assert "5 epochs" in first.evidence

@@ -17,8 +17,8 @@ def diagnose(run_or_history: Any, rules: Sequence[Rule] = RULES) -> list[Finding
 
     Args:
         run_or_history: A run folder's path; what `read_run` returned, or any object with `.steps`
-            and `.epochs`; the History that `fit` returned; or a dict of lists, History's keys or,
-            where it has `step`, telemetry's columns.
+            and `.epochs`; the History that `fit` returned; or a dict of lists, History's keys or, where
+            it has a `step` that counts by one, telemetry's columns.
         rules: Functions `f(run) -> Finding | None`. Your own go beside ours:
             `rules=[*tfr.RULES, mine]`. They may read `.steps .epochs .recipe`, and `.facts .system
             .layers .state` where the run has them.
@@ -63,11 +63,19 @@ def _as_run(given: Any) -> Any:
         return Run(epochs=_arrays(history))
     if isinstance(given, Mapping):
         table = _arrays(given)
-        return Run(steps=table) if "step" in table else Run(epochs=table)
+        return Run(steps=table) if _are_steps(table) else Run(epochs=table)
     raise TypeError(
         "diagnose: must be given a run folder's path, a run, a History or a dict of lists. "
         f"Received: run_or_history={given!r}."
     )
+
+
+def _are_steps(table: Mapping[str, np.ndarray]) -> bool:
+    """Whether a table has a row a step. A Monitor's History has a column `step` too, of each epoch's last."""
+    step = table.get("step")
+    if step is None or any(name.startswith("val_") for name in table):
+        return False
+    return step.size < 2 or bool(step[1] - step[0] == 1)
 
 
 def _arrays(table: Mapping[str, Any]) -> dict[str, np.ndarray]:
