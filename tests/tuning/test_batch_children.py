@@ -111,7 +111,9 @@ def test_a_limit_below_what_every_size_takes_is_refused_at_once(tmp_path):
 
 
 def test_a_hung_child_is_killed_with_a_sentence(tmp_path):
-    with pytest.raises(TrialError, match="must end within 2 seconds. Received: a micro-batch of 7"):
+    with pytest.raises(
+        TrialError, match=r"must end within 2 seconds. Received: a micro-batch of 7"
+    ):
         attempt(tmp_path, "hangs", seconds=2.0)
     assert is_gone(int((tmp_path / "pid").read_text()))
 

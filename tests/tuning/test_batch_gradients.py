@@ -107,5 +107,5 @@ def test_under_float16_gradients_are_unscaled_and_an_overflow_halves_the_scale()
 def test_gradients_that_are_not_finite_are_a_sentence():
     model, x, y, _ = regression(np.random.default_rng(4))
     x[20, 0] = np.nan
-    with pytest.raises(ValueError, match="gradients must be finite.* micro-batch 2"):
+    with pytest.raises(ValueError, match=r"gradients must be finite.* micro-batch 2"):
         products(model, parts(16, x, y), StepPlan())

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import sys
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ import tfrecipes as tfr
 from tests import tiny
 from tests.tuning import batch_targets
 from tfrecipes import cli
-from tfrecipes.assemble import batch_noise, batch_tries, fitting_batch
+from tfrecipes.assemble import batch_noise, fitting_batch
 from tfrecipes.tuning import batch_children, batch_device, batch_folder, batch_limits
 from tfrecipes.tuning.batch_children import TrialError
 from tfrecipes.tuning.batch_limits import bytes_of
@@ -31,12 +30,12 @@ def children(monkeypatch):
     """What each child would be given, and a limit of samples instead of one of bytes."""
 
     class Children:
-        most = 100
-        given: list = []
-        sizes: list = []
+        def __init__(self):
+            self.most = 100
+            self.given = []
+            self.sizes = []
 
     seen = Children()
-    seen.given, seen.sizes = [], []
 
     def attempt(work, folder, size, *, limit, seconds, environment, tick):
         seen.sizes.append(size)
@@ -288,7 +287,7 @@ def test_classes_that_no_other_process_can_import_are_refused(children):
             return x
 
     net = keras.Sequential([keras.Input((8,)), Mine(), keras.layers.Dense(3)])
-    with pytest.raises(ValueError, match="Mine, which no other process can import. Pass a func"):
+    with pytest.raises(ValueError, match=r"Mine, which no other process can import. Pass a func"):
         find(net, tiny.data(64))
     found = batch_folder.source_of_function(lambda: net)
     assert found is None, "a lambda is saved, and not imported"
@@ -465,6 +464,6 @@ def test_a_real_child_trains_and_says_its_peak(capfd):
 
 def test_a_real_child_that_fails_is_an_error_with_its_own_words():
     with pytest.raises(
-        TrialError, match="micro-batch of 16 failed.*KeyError: 'no weights to load'"
+        TrialError, match=r"micro-batch of 16 failed.*KeyError: 'no weights to load'"
     ):
         find(batch_targets.fails_in_a_child, tiny.data(96), memory="6GB")
