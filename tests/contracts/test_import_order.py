@@ -14,7 +14,7 @@ LOOKS_AHEAD = {("tfrecipes.recipe.recipe", "tfrecipes.assemble")}
 
 # The command line must answer --help without what the verbs need, so it imports them lazily.
 LAZY_OURS = {"tfrecipes.cli", "tfrecipes.__main__"}
-LAZY_OURS |= {f"tfrecipes.cli.{name}" for name in ("program", "recipes", "training", "viewing")}
+LAZY_OURS |= {f"tfrecipes.cli.{name}" for name in ORDER["cli"]}
 
 # No Keras and no TensorFlow here, not even inside a function: these answer at once.
 KERAS_FREE = ("tfrecipes.recipe", "tfrecipes.runs", "tfrecipes.doctor.rules")

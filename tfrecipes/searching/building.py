@@ -54,8 +54,9 @@ def builder(build_model: Any) -> tuple[Build, bool]:
             f"each trial trains a new one. Received: a {type(build_model).__name__}. "
             "Write def build_model(): return ..."
         )
-    takes_hp = _takes_hp(function)
-    return (function, True) if takes_hp else ((lambda hp: function()), False)
+    own: Any = function
+    takes_hp = _takes_hp(own)
+    return (own if takes_hp else (lambda hp: own())), takes_hp
 
 
 def from_target(target: str | None, data: Path | None, recipe: Recipe) -> Source:

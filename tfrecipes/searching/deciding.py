@@ -71,9 +71,13 @@ class Contest:
         """
         for number in range(1, self.repeats + 1):
             so_far = {key: value for key, value in scores.items() if key[1] < number}
-            if number > min(_FIRST, self.repeats) and self._is_settled(so_far):
+            if number <= _FIRST:
+                still = self._not_crashed(so_far)
+            elif self._is_settled(so_far):
                 return []
-            missing = [(n, number) for n in self._in(so_far) if (n, number) not in scores]
+            else:
+                still = self._in(so_far)
+            missing = [(n, number) for n in still if (n, number) not in scores]
             if missing:
                 return missing
         return []
@@ -112,13 +116,17 @@ class Contest:
 
         The starting recipe stays: the improvement over it is what is asked for.
         """
-        crashed = {name for (name, _), score in scores.items() if score is None}
-        alive = [name for name in self.finalists if name not in crashed]
+        still = self._not_crashed(scores)
+        alive = [name for name in still if name != START]
         if alive and scores:
             leader = self._leader(alive, scores)
             gains = {name: self.gain(leader, name, scores) for name in alive}
             alive = [n for n, gain in gains.items() if n == leader or gain is None or gain.low <= 0]
-        return [*alive, *([] if START in crashed else [START])]
+        return [*alive, *(name for name in still if name == START)]
+
+    def _not_crashed(self, scores: Scores) -> list[str]:
+        crashed = {name for (name, _), score in scores.items() if score is None}
+        return [name for name in (*self.finalists, START) if name not in crashed]
 
     def _is_settled(self, scores: Scores) -> bool:
         alive = [name for name in self._in(scores) if name != START]

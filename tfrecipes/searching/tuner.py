@@ -73,9 +73,10 @@ class RecipeTuner(Tuner):
         super().on_search_begin()
 
     def save(self) -> None:
-        """Writes the oracle's file and the tuner's, whole or not at all."""
-        if not self._is_worker():
-            self.oracle.save()
+        """Writes the oracle's file, then the tuner's, whole or not at all; a worker writes none."""
+        if self._is_worker():
+            return
+        self.oracle.save()
         write_atomically(self._get_tuner_fname(), json.dumps(self.get_state()), sync=False)
 
     def _get_tuner_fname(self) -> str:
