@@ -65,6 +65,7 @@ def test_validate_imports_no_tensorflow(tmp_path):
 
 
 VERBS = ("recipes", "show", "copy", "validate", "train", "check", "diagnose", "report", "compare")
+VERBS += ("find-lr", "find-batch", "search")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -141,18 +141,19 @@ def find(
     began = time.monotonic()
     with kept(model):
         sweeper = _Sweeper(model, compile_model, steps, len(seeds) + (scale == "linear"), display)
-        first, scatter = None, None
+        first, scatter, may_lie_beyond = None, None, True
         if low is None or high is None:
             around = _around(sweeper, source(seeds[0]), steps)
             first = around if scale == "log" and low is high is None else None
-            scatter = scatter_of(around.losses[None])
+            if scale == "linear":
+                scatter, may_lie_beyond = scatter_of(around.losses[None]), not around.rose
             at_high = around.high if scale == "log" else around.rise * _PAST_RISE
             high = high if high is not None else max(at_high, 2 * (low or 0.0))
             low = low if low is not None else _below(high, scale, steps)
         rates = rising_rates(low, high, steps, scale)
         losses = [] if first is None else [first.losses]
         losses += [sweeper.sweep(source(seed), rates) for seed in seeds[len(losses) :]]
-    found: Verdict = verdict(rates, np.stack(losses), scale, scatter if first is None else None)
+    found: Verdict = verdict(rates, np.stack(losses), scale, scatter, may_lie_beyond)
     return FoundRate(
         found.suggestion,
         found.interval,
@@ -176,6 +177,7 @@ class _Around(NamedTuple):
 
     high: float
     rise: float
+    rose: bool
     losses: np.ndarray
 
 
@@ -191,7 +193,7 @@ def _around(sweeper: "_Sweeper", source: Any, steps: int) -> _Around:
         elif reading.rise < rates[0] * _FROM_LOW:
             there = high / SHIFT
         if there in (high, came_from) or shifts == SHIFTS:
-            return _Around(high, reading.rise, losses)
+            return _Around(high, reading.rise, reading.rose, losses)
         high, came_from, shifts = there, high, shifts + 1
 
 

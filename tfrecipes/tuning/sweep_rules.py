@@ -147,7 +147,11 @@ _APART = 1.5
 
 
 def verdict(
-    rates: np.ndarray, losses: np.ndarray, scale: str = "log", scatter: float | None = None
+    rates: np.ndarray,
+    losses: np.ndarray,
+    scale: str = "log",
+    scatter: float | None = None,
+    may_lie_beyond: bool = True,
 ) -> Verdict:
     """Read all sweeps together.
 
@@ -156,6 +160,7 @@ def verdict(
         losses: (sweeps, n), NaN after a divergence.
         scale: "log" or "linear".
         scatter: Of a batch's loss where nothing moves; None = as these sweeps show it.
+        may_lie_beyond: Whether nobody knows that the loss rises beyond the highest rate.
     """
     scatter = scatter_of(losses) if scatter is None else scatter
     scatter = max(scatter, _NOTHING * abs(float(np.nanmedian(losses[:, :4]))))
@@ -181,7 +186,7 @@ def verdict(
             f"flat: the loss fell by {fell:.1f} deviations of a batch's, and the interval spans "
             f"{math.log10(high / low):.1f} decades; check the data first (`tfrecipes check`)."
         )
-    elif not rose:
+    elif not rose and may_lie_beyond:
         high = float(rates[-1])
         warning = (
             f"the loss never rose up to {rates[-1]:.2g}: the best rate may lie beyond. Sweep "
