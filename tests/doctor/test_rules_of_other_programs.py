@@ -5,7 +5,8 @@ import pytest
 
 from tests.doctor.made import GUESS, STEPS, falling, inputs, noise, run
 from tfrecipes.doctor.diagnosis import diagnose
-from tfrecipes.doctor.rules.validation import validation_gap
+from tfrecipes.doctor.rules.divergence import learning_rate_too_high, oscillating
+from tfrecipes.doctor.rules.validation import validation_gap, validation_leak
 
 PIXELS = inputs(min=0.0, max=255.0, mean=78.0, std=96.0)
 GREY = {"kind": "real", "classes": None, "counts": None, "min": 0.0, "max": 1.0, "mean": 0.3}
@@ -66,6 +67,28 @@ class TestHealthy:
         rules = [finding.rule for finding in diagnose(going)]
         assert "labels_unrelated" not in rules
         assert "predicting_prior" not in rules
+
+    @pytest.mark.parametrize("seed", [3, 16, 37])
+    def test_noise_at_the_floor_that_lasts_for_a_few_steps_is_no_oscillation(self, seed):
+        fresh, slow = np.random.default_rng(seed).standard_normal(240), np.zeros(240)
+        for i in range(1, 240):
+            slow[i] = 0.5 * slow[i - 1] + fresh[i]
+        made = run(1.12 + 0.01 * slow + 0.1 * np.exp(-np.arange(240) / 3))
+        assert oscillating(made) is None
+
+    def test_weights_that_grow_while_the_loss_has_hardly_begun_to_fall(self):
+        grows = {"param_norm": np.linspace(1, 4, STEPS), "state": {"status": "running"}}
+        begun = {"total_steps": 5 * STEPS, "schedule": None}
+        loss = falling(1.6, 200) * noise(0.02)
+        assert learning_rate_too_high(run(loss, facts=begun, **grows)) is None
+        assert learning_rate_too_high(run(loss, facts={"schedule": None}, **grows)) is not None
+
+    def test_a_validation_loss_beside_a_weighted_one(self):
+        loss = falling(0.5) * noise(0.05)
+        lower = {"loss.name": "MeanAbsoluteError", "dropout": 0}
+        apart = {"val": np.full(8, 0.3), "epochs": {"accuracy": [], "val_accuracy": []}}
+        assert validation_leak(run(loss, facts=lower, **apart)) is not None
+        assert validation_leak(run(loss, facts=lower | {"weighted": True}, **apart)) is None
 
     def test_equal_rows_of_a_table_of_few_values(self):
         table = inputs(shape=[4]) | {"data.repeated": 400, "validation.shared": 150}

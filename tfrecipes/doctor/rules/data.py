@@ -351,7 +351,9 @@ def class_collapse(run: object) -> Finding | None:
     known = f"; the accuracy ended at {last[-1]:.1%}" if last.size else ""
     return Finding(
         "class_collapse",
-        "warning" if stuck or (most >= at.MAJORITY_HUGE and not learnt) else "info",
+        "warning"
+        if stuck or (most >= at.MAJORITY_HUGE and not learnt and not look.running)
+        else "info",
         f"Class {int(np.argmax(shares))} is {most:.1%} of {shares.size} classes' labels{known}.",
         "The classes are imbalanced, and the model answers with the most frequent one."
         if stuck

@@ -139,7 +139,7 @@ def learning_rate_too_high(run: object) -> Finding | None:
         return None
     height = highest(medians(look.loss, 50))
     rose = height > 1.2 * abs(trend.start) + at.SURE * trend.error and trend.start > 0
-    poor = guess > 0 and trend.end > at.POOR_OUTCOME * guess
+    poor = guess > 0 and trend.end > at.POOR_OUTCOME * guess and not look.early
     if not (poor or (rose and trend.end > 0.1 * guess)):
         return None
     rises = f", after up to {height:.4g}" if rose else ""
@@ -167,7 +167,8 @@ def oscillating(run: object) -> Finding | None:
         points = medians(loss, count)
         rates = look.step("learning_rate")
         rates = medians(rates, count) if rates.size == look.column("steps", "loss").size else None
-        errors = look.trend.errors.max() if look.trend is not None else 0.0
+        # Twentieths have half the steps of the trend's tenths, and a rise is a difference of two: sqrt 2 each.
+        errors = 2 * look.trend.errors.max() if look.trend is not None else 0.0
         basis = f"{plural(loss.size, 'step')}, medians of twentieths"
     else:
         points, errors, rates = finite(look.epoch("loss")), 0.0, None

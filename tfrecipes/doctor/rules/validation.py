@@ -126,7 +126,7 @@ def validation_leak(run: object) -> Finding | None:
     """Validation samples that are training samples too, or validation better than training can explain.
 
     The second is judged only where the facts say that nothing makes training harder (no dropout, no
-    augmentation, no label smoothing, no average), against the training loss of the epoch after: 20 %
+    augmentation, no label smoothing, no average, no weights), against the training loss of the epoch after: 20 %
     better in two thirds of the epochs.
     """
     look = Look.at(run)
@@ -154,6 +154,7 @@ def validation_leak(run: object) -> Finding | None:
         or look.noisy_layers
         or look.averaged
         or look.smoothing
+        or look.fact("weighted") is True
     ):
         return None
     last = look.loss[-(look.steps_per_epoch or 0) :]
@@ -299,7 +300,9 @@ def noisy_validation(run: object) -> Finding | None:
         return None
     return Finding(
         "noisy_validation",
-        "warning" if few and (tiny or other > at.FEW_MOVES * level) else "info",
+        "warning"
+        if tiny or (few and not look.running and other > at.FEW_MOVES * level)
+        else "info",
         f"The validation loss moves by about {short(other)} from epoch to epoch around {short(level)}, the training "
         f"loss by {short(own)}"
         + (f"; there are {plural(int(samples), 'validation sample')}." if samples else "."),
