@@ -359,3 +359,30 @@ def test_a_call_of_more_steps_than_the_ring_has_rows_is_refused():
     net = compiled(steps_per_execution=5000)
     with pytest.raises(ValueError, match="Received: steps_per_execution=5000"):
         fit(net, tfr.Monitor())
+
+
+class Late(keras.layers.Layer):
+    """Has a layer that only training calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.extra = keras.layers.Dense(4, name="extra")
+
+    def build(self, shape):
+        """Nothing of it."""
+
+    def call(self, x, training=False):
+        return self.extra(x) if training else x
+
+
+@pytest.mark.parametrize("callbacks", [[tfr.TrainStep()], [tfr.MicroBatch(4)]])
+def test_weights_that_only_a_training_pass_makes_are_refused_in_one_sentence(callbacks):
+    net = keras.Sequential([keras.Input((4,)), Late(), keras.layers.Dense(1)])
+    net.compile("sgd", "mse", run_eagerly=True)
+    x = np.ones((8, 4), "float32")
+    with pytest.raises(ValueError, match=r"first training pass.*extra/kernel.*training=True"):
+        net.fit(x, x[:, :1], verbose=0, callbacks=callbacks)
+    again = keras.Sequential([keras.Input((4,)), Late(), keras.layers.Dense(1)])
+    again(x, training=True)
+    again.compile("sgd", "mse", run_eagerly=True)
+    again.fit(x, x[:, :1], verbose=0, callbacks=callbacks)

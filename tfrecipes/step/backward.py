@@ -134,6 +134,7 @@ class BackwardPass:
                 loss, terms = self._loss(batch, y_pred, shares, samples)
             loss = tf.reduce_sum(loss)
             scaled = loss if scale is None else loss * scale
+        _refuse_late_weights(model, weights)
         gradients = tape.gradient(scaled, [keras_seams.local(w) for w in weights])
         self._logs = keras_seams.compute_metrics(model, x, y, y_pred, sample_weight)
         return [norms.dense(g) for g in gradients], loss, terms
@@ -302,6 +303,18 @@ def _sum_over(
     if known is not None:
         return rest() if known else list(sums)
     return tf.cond(left_over > 0, rest, lambda: list(sums))
+
+
+def _refuse_late_weights(model: keras.Model, before: list[keras.Variable]) -> None:
+    known = {id(variable) for variable in before}
+    late = [v.path for v in model.trainable_variables if id(v) not in known]
+    if late:
+        raise ValueError(
+            f"TrainStep: {len(late)} weights were made only by the first training pass, when "
+            f"gradients were already asked for without them. Received: {', '.join(late[:3])}. "
+            "Make them in the layer's `build`, or call the model once with `training=True` "
+            "before `fit`."
+        )
 
 
 def refuse_what_is_not_dense(tensor: Any) -> None:
