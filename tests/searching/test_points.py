@@ -13,7 +13,7 @@ def test_a_point_is_a_function_of_seed_and_number_alone(sequence):
     points._points.cache_clear()
     backwards = [points.point(sequence, 3, i, 4) for i in reversed(range(40))]
     np.testing.assert_array_equal(forwards, backwards[::-1])
-    assert ((0 <= np.array(forwards)) & (np.array(forwards) < 1)).all()
+    assert ((np.array(forwards) >= 0) & (np.array(forwards) < 1)).all()
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)

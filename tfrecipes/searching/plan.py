@@ -1,5 +1,6 @@
 """A search as its folder states it: what every process of it is made from."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,8 @@ class Plan:
             asked["direction"],
             asked["trials"],
             asked["seed"],
-            keras_tuner.HyperParameters.from_config(_copied(self.hyperparameters)),
+            # A copy: Keras Tuner changes what it reads.
+            keras_tuner.HyperParameters.from_config(copy.deepcopy(dict(self.hyperparameters))),
             self.agenda,
             self.space.start.train.epochs,
         )
@@ -89,10 +91,3 @@ def hyperparameters_of(space: Space) -> Any:
         else:
             hp.Float(one.field, one.low, one.high, sampling=one.kind)
     return hp
-
-
-def _copied(config: Mapping[str, Any]) -> Any:
-    """Keras Tuner changes what it reads."""
-    import copy
-
-    return copy.deepcopy(dict(config))

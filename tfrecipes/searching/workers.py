@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import pynvml
+
 from tfrecipes.searching.files import Record, SearchFolder
 from tfrecipes.searching.process import BAD_INPUT
 
@@ -193,16 +195,14 @@ def _own_device(environment: Mapping[str, str], number: int) -> dict[str, str]:
 
 def _gpus() -> list[str]:
     """Numbers of NVIDIA's GPUs, without TensorFlow, which would take them."""
-    from pynvml import NVMLError, nvmlDeviceGetCount, nvmlInit, nvmlShutdown
-
     try:
-        nvmlInit()
-    except NVMLError:  # no driver
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver
         return []
     try:
-        return [str(number) for number in range(nvmlDeviceGetCount())]
+        return [str(number) for number in range(pynvml.nvmlDeviceGetCount())]
     finally:
-        nvmlShutdown()
+        pynvml.nvmlShutdown()
 
 
 @contextlib.contextmanager
