@@ -450,6 +450,14 @@ def test_a_softmax_over_the_samples_is_told_by_its_axis_and_by_what_it_mixes():
     assert "over another axis" in found[0].cause
 
 
+def test_a_line_through_one_feature_repeats_within_a_thousandth_by_chance():
+    line = np.random.default_rng(6).normal(size=(600, 1)).astype("float32")
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+    training, validation = ((part, 3 * part[:, 0]) for part in (line[:500], line[500:]))
+    found = tfr.check(model, training, validation)
+    assert [str(one) for one in found if one.severity != "info"] == []
+
+
 def test_a_loss_that_dropout_makes_is_no_finding_of_its_own():
     model = net(dense(), layers.Dropout(0.95), dense(), layers.Dropout(0.95))
     found = [one for one in tfr.check(model, (X, Y)) if one.severity != "info"]

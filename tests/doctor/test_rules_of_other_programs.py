@@ -83,6 +83,13 @@ class TestHealthy:
         assert learning_rate_too_high(run(loss, facts=begun, **grows)) is None
         assert learning_rate_too_high(run(loss, facts={"schedule": None}, **grows)) is not None
 
+    def test_a_new_head_over_frozen_features_that_is_still_trained(self):
+        facts = {"frozen_weights": 6, "trainable_weights": 2}
+        loss = falling(1.2, 100) * noise(0.02)
+        going = named(run(loss, facts=facts, state={"status": "running"}))
+        assert going["frozen_layers"].severity == "info"
+        assert named(run(loss, facts=facts))["frozen_layers"].severity == "warning"
+
     def test_a_validation_loss_beside_a_weighted_one(self):
         loss = falling(0.5) * noise(0.05)
         lower = {"loss.name": "MeanAbsoluteError", "dropout": 0}

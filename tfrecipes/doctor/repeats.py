@@ -185,6 +185,8 @@ def _chance(inputs: dict[str, np.ndarray]) -> float:
         flat = flat[:, _telling_places(array)]
         for column in flat.T:
             counts = np.unique(column, return_counts=True)[1] / len(column)
-            # Of values that are all different, 1 / n says only that there were n of them.
-            chance *= float((counts**2).sum()) if counts.max() * len(column) > 1 else 1e-6
+            # Of values that are all different, 1 / n says only that there were n of them: of a normal
+            # distribution two lie within one step of the grid by 1 / (2 sqrt pi) of it.
+            several = counts.max() * len(column) > 1
+            chance *= float((counts**2).sum()) if several else 0.28 * _STEP
     return chance

@@ -158,6 +158,7 @@ def frozen_layers(run: object) -> Finding | None:
         and trend.end > 0.35 * guess
         and trend.start > 0.8 * guess
         and frozen > trained
+        and not look.running  # a new head over good features begins at guessing too
     )
     severity = "error" if not trained else "warning" if random else "info"
     return Finding(
