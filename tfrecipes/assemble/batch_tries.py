@@ -81,7 +81,9 @@ class Now:
     """Shows a moment, not more often than the display wants."""
 
     def __init__(self, display: Display | None) -> None:
-        self._display, self._next = display, 0.0
+        # A line of a pipe stays: what is over in a moment needs none.
+        self._next = monotonic() + (display.interval if display is not None else 0.0)
+        self._display = display
 
     def __call__(self, moment: Moment) -> None:
         now = monotonic()

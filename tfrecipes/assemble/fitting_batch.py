@@ -196,23 +196,24 @@ def find(
         sample = _sampled(data)
         net, recipe = _made(model, recipe, sample)
         way = _way(recipe, wanted, data, sample)
-        folder = stack.enter_context(batch_folder.temporary_folder())
-        source = source or _source(model, net, folder)
-        held = "stream" if sample.kind != "arrays" or on_gpu else "arrays"
-        batch_folder.write(
-            folder,
-            model=source,
-            held="target" if data_of_target and held == "arrays" else held,
-            rows=batch_folder.some_rows(sample),
-            samples=sample.rows if sample.kind == "arrays" else None,
-            recipe=None if recipe is None else recipe.as_dict(),
-            loss=batch_folder.packed_loss(wanted.loss),
-            batch_size=way.batch_size,
-            steps_per_epoch=way.steps_per_epoch,
-            on_gpu=on_gpu,
-            device_limit=limit if on_gpu else None,
-        )
-        tries = try_sizes(folder, way, sample, wanted, limit, on_gpu, display)
+        # Gone before gradients are measured: where a signal ends that, nobody would remove it.
+        with batch_folder.temporary_folder() as folder:
+            source = source or _source(model, net, folder)
+            held = "stream" if sample.kind != "arrays" or on_gpu else "arrays"
+            batch_folder.write(
+                folder,
+                model=source,
+                held="target" if data_of_target and held == "arrays" else held,
+                rows=batch_folder.some_rows(sample),
+                samples=sample.rows if sample.kind == "arrays" else None,
+                recipe=None if recipe is None else recipe.as_dict(),
+                loss=batch_folder.packed_loss(wanted.loss),
+                batch_size=way.batch_size,
+                steps_per_epoch=way.steps_per_epoch,
+                on_gpu=on_gpu,
+                device_limit=limit if on_gpu else None,
+            )
+            tries = try_sizes(folder, way, sample, wanted, limit, on_gpu, display)
         best, _ = answer_of(tries)
         if best is None:
             raise nothing_fits(tries, limit)

@@ -81,9 +81,11 @@ def products(
 
 
 def _tensors(batch: Batch) -> Batch:
-    return keras.tree.map_structure(
-        lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf), batch, none_is_leaf=True
+    x, y, weight = (
+        None if part is None else keras.tree.map_structure(tf.convert_to_tensor, part)
+        for part in batch
     )
+    return x, y, weight
 
 
 class _Folding:
