@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,11 @@ def train(folder: Path, size: int) -> dict[str, Any]:
     source = _source(given, data, rows)
     way.compile(model, given["rows"][1], size, step_of(model).base)
     cut = way.cut(size)
-    extra: list[Any] = [] if cut is None else compiling.callbacks(cut, folder / f"run-{size}")
+    # What another try left there would be resumed, and nothing trained.
+    run = folder / "run"
+    if run.exists():
+        shutil.rmtree(run)
+    extra: list[Any] = [] if cut is None else compiling.callbacks(cut, run)
     batch_children.begin(folder)
     # Keras's types know its defaults alone.
     arguments: dict[str, Any] = {"verbose": 0, "shuffle": False}
