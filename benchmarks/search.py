@@ -113,22 +113,21 @@ def demo(hp: Any = None) -> tuple[keras.Model, Any, Any]:
     return task.make(), task.train, task.validation
 
 
-def one_search(task: Task, method: str, trials: int, seed: int) -> list[float | None]:
+def one_search(task: Task, method: str, trials: int, seed: int, folder: Path) -> list[float | None]:
     """The scores of a search's trials, in order."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = tfr.search(
-            task.make,
-            task.train,
-            task.recipe,
-            trials,
-            Path(folder) / "search",
-            task.validation,
-            seed=seed,
-            space=SPACE,
-            method=method,
-            repeats=0,
-            verbose=0,
-        )
+    result = tfr.search(
+        task.make,
+        task.train,
+        task.recipe,
+        trials,
+        folder / f"{task.make.__name__}-{method}-{trials}-{seed}",
+        task.validation,
+        seed=seed,
+        space=SPACE,
+        method=method,
+        repeats=0,
+        verbose=0,
+    )
     return [row["score"] for row in result.table]
 
 
@@ -137,12 +136,12 @@ def best_so_far(scores: Sequence[float | None], count: int) -> float:
     return min((s for s in scores[:count] if s is not None), default=float("inf"))
 
 
-def measure(task: Task, trials: int, seeds: Sequence[int]) -> dict[str, Any]:
+def measure(task: Task, trials: int, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
     """All methods with all seeds, in turn."""
     scores: dict[str, list[list[float | None]]] = {method: [] for method in METHODS}
     for seed in seeds:
         for method in METHODS:
-            scores[method].append(one_search(task, method, trials, seed))
+            scores[method].append(one_search(task, method, trials, seed, folder))
             print(task.title, method, seed, best_so_far(scores[method][-1], trials), flush=True)
     counts = [count for count in AFTER if count <= trials] or [trials]
     found: dict[str, Any] = {"title": task.title, "scores": scores, "after": {}}
@@ -216,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=8, help="how many")
     parser.add_argument("--task", choices=TASKS, action="append", help="only this one")
     parser.add_argument("--no-workers", action="store_true", help="leave the workers' time out")
+    parser.add_argument("--runs", type=Path, help="keep the searches here, and go on with them")
     parser.add_argument("--out", type=Path, help="another file for the JSON")
     given = parser.parse_args(arguments)
     trials, seeds = (2, range(1)) if given.quick else (16, range(given.seeds))
@@ -223,13 +223,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     timed = None
     if not given.no_workers:
         timed = workers(2, 1) if given.quick else workers(16, 30)
-    results = {
-        "trials": trials,
-        "seeds": len(seeds),
-        "space": {name: list(one) for name, one in SPACE.items()},
-        "tasks": {name: measure(task, trials, seeds) for name, task in tasks.items()},
-        "workers": timed,
-    }
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.runs or Path(temporary)
+        results = {
+            "trials": trials,
+            "seeds": len(seeds),
+            "space": {name: list(one) for name, one in SPACE.items()},
+            "tasks": {name: measure(task, trials, seeds, folder) for name, task in tasks.items()},
+            "workers": timed,
+        }
     print(table(results))
     whole = not given.quick and not given.task
     if whole or given.out:

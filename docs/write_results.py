@@ -131,6 +131,7 @@ def results_page() -> str:
         *monitor_part(),
         *update_part(),
         *rates_part(),
+        *search_part(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -278,6 +279,45 @@ def rates_part() -> list[str]:
     """The learning-rate finder."""
     measured = load("lr_finder")
     return [] if measured is None else rate_tables.part(measured, where(measured))
+
+
+def search_part() -> list[str]:
+    """Quasi-random points against random ones."""
+    measured = load("search")
+    if measured is None:
+        return []
+    found = measured["results"]
+    methods = list(next(iter(found["tasks"].values()))["scores"])
+    lines = [
+        f"| task | after | {' | '.join(methods)} |",
+        "|---|---|" + "---|" * len(methods),
+    ]
+    for task in found["tasks"].values():
+        for count, row in task["after"].items():
+            cells = " | ".join(plain(row[method]) for method in methods)
+            lines.append(f"| {task['title']} | {count} | {cells} |")
+    against = [
+        f"{method} is no worse than random with {count} of {found['seeds']} seeds on {task['title']}"
+        for task in found["tasks"].values()
+        for method, count in task["not_worse_than_random"].items()
+    ]
+    parts = [
+        "## Quasi-random search against random search",
+        where(measured),
+        f"Validation loss of the best trial so far, after so many of {found['trials']} trials: mean "
+        f"(least to largest) of {found['seeds']} searches. Peak rate, weight decay and warmup are "
+        "searched over wide ranges; every trial is a training, all with the same seed.",
+        "\n".join(lines),
+        "After all trials " + "; ".join(against) + ".",
+    ]
+    timed = found["workers"]
+    if timed is not None:
+        parts.append(
+            f"Two workers took {timed['ratio']['median']:.2f} of one process's time for "
+            f"{found['trials']} trials; {timed['cores_busy_with_others']:.1f} cores were busy with "
+            "others."
+        )
+    return parts
 
 
 def cards() -> Pages:

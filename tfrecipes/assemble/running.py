@@ -80,12 +80,14 @@ def run(
     verbose: Any = "auto",
     resume: str = "auto",
     precision: Precision | None = None,
+    report: bool = True,
 ) -> Outcome:
     """Train a model by a recipe, as the command line does.
 
     `resume` is the command line's: "auto" goes on in a folder that the caller named, "never"
     refuses it, "must" requires it. In a folder that nobody named nothing is ever resumed.
-    `precision` is what was chosen before the model was made, where it was made outside.
+    `precision` is what was chosen before the model was made, where it was made outside. Without
+    `report` the page is left for `tfrecipes report` to write: it takes a second, of many runs each.
     """
     if epochs is not None:
         recipe = recipe.replace(**{"train.epochs": epochs})
@@ -109,6 +111,7 @@ def run(
         stack.callback(folder.remove_if_unused)
         model, precision = made(recipe, model, precision)
         one = _Run(recipe, model, given, validation, folder, restart, precision)
+        one.report = report
         return one.train(
             validation_data, loss, metrics, callbacks, class_weight, steps_per_epoch, verbose
         )
@@ -135,6 +138,7 @@ class _Run:
         self.restart = restart
         self.precision = precision
         self.notes: list[str] = []
+        self.report = True
         self.why: dict[str, str] = {}  # reasons in recipe.toml, by key
         self.found: FoundRate | None = None
 
@@ -374,4 +378,5 @@ class _Run:
         folder.write_state(status, len(getattr(history, "epoch", ())), code, reason)
         if status != "finished":
             folder.write_findings(found_in(folder, step_of(self.model).stopped))
-        write_report(folder.path)
+        if self.report:
+            write_report(folder.path)

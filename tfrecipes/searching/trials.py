@@ -133,6 +133,7 @@ class Trainer:
             validation_data=self.source.validation_data,
             directory=place,
             verbose=0,
+            report=False,  # `tfrecipes report` makes it of the run's other files
             **self.arguments,
         )
 
