@@ -9,8 +9,9 @@ Each workload is trained at nine peak rates, half a decade apart, and at what th
 both scales. Compared is the training's final objective, the mean over the last tenth of its steps:
 it is what a range test can know of; how the rate generalises shows in the validation loss beside it.
 The rules of fastai and Lightning read the same sweeps, and sweeps of 100 steps, which is what they
-were made for; their losses are the grid's, between its points linear in both logarithms. The
-finder's rule was set on the five workloads of the figure; the held-out ones only score it.
+were made for; their losses are the grid's, between its points linear in both logarithms. So are
+those of the finder asked again with other weights and orders of the data. Its rule was set on the
+five workloads of the figure; the held-out ones only score it.
 """
 
 import argparse
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / NAME  # which git ignores
 SCALES = ("log", "linear")
 PLAIN = 100  # steps of the plain sweeps, the others' default
+OTHER = 100  # from the seed of one asking to the next: three sweeps use three seeds
 NEAR = 1.05  # times the grid's best: what counts as found
 
 
@@ -119,13 +121,19 @@ def score_seed(given: argparse.Namespace, name: str, workload: Any, runs: Any) -
     for scale in SCALES:
         told = rate_runs.ask(workload, scale, runs.seed)
         done = runs.at(told["suggestion"])
+        again = [
+            rate_runs.ask(workload, scale, runs.seed + OTHER * k) for k in range(1, given.sweeps)
+        ]
+        seconds = float(np.median([one["seconds"] for one in (told, *again)]))
         row["scales"][scale] = {
-            **{k: told[k] for k in ("suggestion", "interval", "warning", "steps", "seconds")},
+            **{k: told[k] for k in ("suggestion", "interval", "warning", "steps")},
+            "seconds": seconds,
             "training": {k: number(v) for k, v in done.items()},
             "ratio": number(done["loss"] / best),
             "validation_ratio": number(done["validation_loss"] / best_validation),
             "share_of_steps": told["steps"] / workload.steps(),
-            "share_of_time": told["seconds"] / done["seconds"],
+            "share_of_time": seconds / done["seconds"],
+            "other_seeds": [judged({"finder": one["suggestion"]})["finder"] for one in again],
             "own_rules": judged(told["rules"]),
             "same_sweeps": judged(rate_rules.together(told["learning_rates"], told["losses"])),
             "plain_sweeps": judged(
@@ -170,16 +178,22 @@ def totals(workloads: Iterable[dict[str, Any]]) -> dict[str, Any]:
     every = list(workloads)
     for group in ("figure", "held_out"):
         rows = [one for one in every if one["held_out"] == (group == "held_out")]
-        found[group] = {
-            scale: {
+        found[group] = {}
+        for scale in SCALES:
+            found[group][scale] = {
                 f"{way}/{rule}": {
                     "near": sum(mean_ratio(r["seeds"], scale, way, rule) <= NEAR for r in rows),
                     "of": len(rows),
                 }
                 for way, rule in ways
             }
-            for scale in SCALES
-        }
+            ones = [seed["scales"][scale] for row in rows for seed in row["seeds"]]
+            asked = [one["ratio"] for one in ones]
+            asked += [again["ratio"] for one in ones for again in one["other_seeds"]]
+            found[group][scale]["asked"] = {
+                "near": sum(ratio is not None and ratio <= NEAR for ratio in asked),
+                "of": len(asked),
+            }
     return found
 
 
@@ -218,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny digits, a short grid")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trainings are kept")
     parser.add_argument("--seeds", type=int, default=2, help="how many")
+    parser.add_argument("--sweeps", type=int, default=3, help="how often the finder is asked")
     parser.add_argument("--workload", action="append", help="only this one")
     parser.add_argument("--grid-only", action="store_true", help="no finder, no table")
     parser.add_argument("--score-only", action="store_true", help="leave out what has no grid yet")
@@ -227,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             if given.quick:
-                given.seeds = 1
+                given.seeds = given.sweeps = 1
                 given.runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             if not given.score_only:
                 train_grid(given)

@@ -148,8 +148,13 @@ def shuttle() -> tuple[data.Arrays, data.Arrays]:
 
 @functools.cache
 def diamonds() -> tuple[data.Arrays, data.Arrays]:
-    """The logarithm of a diamond's price, scaled, from carat, cut, color, clarity and sizes."""
+    """The logarithm of a diamond's price, scaled, from carat, cut, color, clarity and sizes.
+
+    Some two dozen rows of 53,940 are left out: sizes of 0 or above 30 mm, which nobody measured.
+    One such row in the last batches decides the mean squared error of all.
+    """
     rows = list(csv.DictReader(_lines("plotnine", "data/diamonds.csv")))
+    rows = [row for row in rows if all(0 < float(row[key]) < 30 for key in "xyz")]
     grades = [[order.index(row[key]) for key, order in GRADES.items()] for row in rows]
     numbers = [[float(row[key]) for key in ("carat", "depth", "table", *"xyz")] for row in rows]
     price = np.log([[float(row["price"])] for row in rows])
@@ -238,19 +243,6 @@ def small_conv_net(x: np.ndarray) -> keras.Model:
     return keras.Model(inputs, layers.Dense(10)(h))
 
 
-def residual_net(x: np.ndarray) -> keras.Model:
-    """A stem of stride 4 and three residual blocks with LayerNorm; logits of ten."""
-    inputs = keras.Input(x.shape[1:])
-    h = layers.Conv2D(32, 4, 4)(inputs)
-    for _ in range(3):
-        r = layers.ReLU()(layers.LayerNormalization()(h))
-        r = layers.Conv2D(32, 3, padding="same")(r)
-        r = layers.ReLU()(layers.LayerNormalization()(r))
-        h = layers.Add()([h, layers.Conv2D(32, 3, padding="same")(r)])
-    h = layers.GlobalAveragePooling2D()(layers.LayerNormalization()(h))
-    return keras.Model(inputs, layers.Dense(10)(h))
-
-
 def dense_net(outputs: int, widths: tuple[int, ...] = (64, 64), activation: str = "relu") -> Any:
     """Makes nets of dense layers."""
 
@@ -332,13 +324,6 @@ WORKLOADS: dict[str, Workload] = {
     "shuttle_sgd": Workload("shuttle, MLP, SGD, batch 512", shuttle, dense_net(2), 10, 512, "sgd"),
     "diabetes": Workload(
         "diabetes, regression, batch 16", diabetes, dense_net(1, (32,)), 40, 16, classes=False
-    ),
-    "resnet": Workload(
-        "CIFAR-10 10k, ResNet with LayerNorm, batch 100",
-        functools.partial(cifar, 10_000),
-        residual_net,
-        8,
-        100,
     ),
     "mnist_cnn_bare": Workload(
         "MNIST 5k, CNN, Adam, no clip, no EMA, batch 64",

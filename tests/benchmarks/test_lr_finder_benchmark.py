@@ -96,7 +96,12 @@ def test_between_the_points_of_the_grid_the_loss_is_linear_in_logarithms():
 
 
 def seed(ratio):
-    one = {"ratio": ratio, "same_sweeps": {}, "plain_sweeps": {"slide": None}}
+    one = {
+        "ratio": ratio,
+        "other_seeds": [{"ratio": 1.04}, {"ratio": None}],
+        "same_sweeps": {},
+        "plain_sweeps": {"slide": None},
+    }
     return {"scales": {"log": one, "linear": one}}
 
 
@@ -111,6 +116,7 @@ def test_near_is_the_mean_over_seeds_and_no_answer_is_not_near():
     assert told["figure"]["log"]["finder/finder"] == {"near": 1, "of": 3}
     assert told["held_out"]["log"]["finder/finder"] == {"near": 1, "of": 1}
     assert told["figure"]["log"]["plain_sweeps/slide"] == {"near": 0, "of": 3}
+    assert told["figure"]["log"]["asked"] == {"near": 2 + 6, "of": 6 + 12}
 
 
 def test_five_workloads_are_the_figure_and_five_or_more_are_held_out():
