@@ -36,7 +36,9 @@ def test_the_size_found_fits_again_and_the_next_does_not(monkeypatch):
         return tries
 
     monkeypatch.setattr("tfrecipes.assemble.fitting_batch.try_sizes", try_sizes)
-    found = tfr.find_batch_size(net, (x, x[:, :1]), "default", memory=LIMIT, steps=0, start=2048)
+    # Not XLA: its compiler would take most of the time.
+    recipe = tfr.Recipe.load("default").replace(**{"step.jit": False})
+    found = tfr.find_batch_size(net, (x, x[:, :1]), recipe, memory=LIMIT, steps=0, start=4096)
     size = found.micro_batch
     print(found, again)
     assert [t["size"] for t in found.tries if not t["fits"] and t["size"] == above(size)]
