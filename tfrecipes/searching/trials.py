@@ -2,10 +2,11 @@
 
 import contextlib
 import gc
+import logging
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,11 @@ class Trainer:
         place, began = self.folder.place(name), time.perf_counter()
         place.mkdir(parents=True, exist_ok=True)
         score, kind, error = None, "", ""
-        with open(place / "log.txt", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        with (
+            open(place / "log.txt", "a", encoding="utf-8") as log,
+            contextlib.redirect_stdout(log),
+            _each_traces_its_own(),
+        ):
             try:
                 score, error = self._score(self._fit(self.space.recipe(changes), place, hp), place)
             except (Preempted, NoSuchObjectiveError):
@@ -152,6 +157,22 @@ class Trainer:
         if not math.isfinite(score):
             return None, f"{self.objective} was {score} in epoch {len(history['loss'])}"
         return score, ""
+
+
+@contextlib.contextmanager
+def _each_traces_its_own() -> Iterator[None]:
+    """Without TensorFlow's warning of one function that is traced again and again: it is each
+    training's own, once."""
+
+    def is_other(entry: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in entry.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def _kept_epoch(best: str | None, history: Mapping[str, list[float]]) -> int:
