@@ -1,6 +1,7 @@
 """Find the learning rate of a model, its data and a recipe, by sweeps."""
 
 import math
+import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,34 +108,42 @@ def find_learning_rate(
         Unlike both: several sweeps, the batch's own loss, an interval, a rule that looks at where
         the loss rises and not only at where it falls.
     """
-    _refuse_out_of_range(scale, steps, sweeps, low, high)
+    whole = {"sweeps": (sweeps, 1), "steps": (steps, 20), "epochs": (epochs, 1)}
+    whole |= {"batch_size": (batch_size, 1), "steps_per_epoch": (steps_per_epoch, 1)}
+    _refuse_out_of_range(scale, whole | {"seed": (seed, 0)}, low, high, recipe)
     given = understand(data, sample_weight)
     refuse_generator(given, "find_learning_rate")
     if isinstance(recipe, (str, os.PathLike)):
         recipe = Recipe.load(recipe)
-    net, recipe = _made(model, recipe)
-    given = set_apart(given)
-    given, batch = first_batch(given)
-    if not net.built:
-        net(batch[0])
-    compile_with_rate, loss = _compiler(net, recipe, loss, batch[1])
-    look_at(given, net, loss)
-    return sweep_rates(
-        net,
-        given,
-        compile_with_rate,
-        epochs=epochs or (recipe or Recipe.load("default")).train.epochs,
-        batch_size=batch_size or (BATCH_SIZE if recipe is None else recipe.train.batch_size),
-        seed=seed if seed is not None else 0 if recipe is None else recipe.train.seed,
-        class_weight=class_weight,
-        steps_per_epoch=steps_per_epoch,
-        scale=scale,
-        steps=steps,
-        sweeps=sweeps,
-        low=low,
-        high=high,
-        verbose=verbose,
-    )
+    with keras_seams.kept_randomness():
+        net, recipe = _made(model, recipe)
+        given = set_apart(given)
+        given, batch = first_batch(given)
+        if not net.built:
+            net(batch[0])
+        compile_with_rate, loss = _compiler(net, recipe, loss, batch[1])
+        if batch[1] is None and loss is not None and not _has_own_loss(net):
+            raise ValueError(
+                f"find_learning_rate: the loss needs labels. Received: data of inputs alone, and loss="
+                f"{loss!r}. Give (x, y)."
+            )
+        look_at(given, net, loss)
+        return sweep_rates(
+            net,
+            given,
+            compile_with_rate,
+            epochs=epochs or (recipe or Recipe.load("default")).train.epochs,
+            batch_size=batch_size or (BATCH_SIZE if recipe is None else recipe.train.batch_size),
+            seed=seed if seed is not None else 0 if recipe is None else recipe.train.seed,
+            class_weight=class_weight,
+            steps_per_epoch=steps_per_epoch,
+            scale=scale,
+            steps=steps,
+            sweeps=sweeps,
+            low=low,
+            high=high,
+            verbose=verbose,
+        )
 
 
 def find_for_target(
@@ -166,7 +175,16 @@ def _made(model: Any, recipe: Recipe | None) -> tuple[keras.Model, Recipe | None
             return net, None
         model = net
     recipe = recipe or Recipe.load("default")
+    if not isinstance(model, keras.Model) and not callable(model):
+        raise ValueError(
+            "find_learning_rate: `model` must be a Keras model or a function that makes one. "
+            f"Received: model={model!r}."
+        )
     return made(recipe, model, None)[0], recipe
+
+
+def _has_own_loss(model: keras.Model) -> bool:
+    return keras_seams.has_own_train_step(model) or keras_seams.has_own_compute_loss(model)
 
 
 def _is_compiled(model: keras.Model) -> bool:
@@ -182,7 +200,9 @@ def _compiler(
         if loss is None:
             loss, _ = infer_loss(labels, model)
         return recipe_compiler(recipe, model, loss), loss
-    optimizer, base = model.optimizer, step_of(model).base
+    optimizer = model.optimizer
+    # `step_of` would put a step on a model that has none.
+    base = None if keras_seams.holder_of(model) is None else step_of(model).base
     plain: dict[str, Any] = {
         "loss": loss,
         "loss_weights": weights,
@@ -192,8 +212,7 @@ def _compiler(
 
     def compile_with_rate(schedule: Any) -> None:
         with model.distribute_strategy.scope():
-            again = type(optimizer).from_config(optimizer.get_config())
-        getattr(again, "inner_optimizer", again).learning_rate = schedule
+            again = _another(optimizer, schedule)
         # Not the model's own `compile`, which may want other arguments.
         keras.Model.compile(model, optimizer=again, **plain)
         if base is not None:
@@ -202,8 +221,42 @@ def _compiler(
     return compile_with_rate, loss
 
 
+def _another(optimizer: keras.optimizers.Optimizer, schedule: Any) -> keras.optimizers.Optimizer:
+    """An optimizer of the same settings with another schedule."""
+    again = type(optimizer).from_config(_settings(optimizer))
+    scheduled: Any = getattr(again, "inner_optimizer", again)
+    scheduled.learning_rate = schedule
+    return again
+
+
+def _settings(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """An optimizer's config with a number for its schedule: few that users write have a config."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    plain = None if inner is None else type(inner).from_config(_settings(inner))
+    try:
+        config = optimizer.get_config()
+    except NotImplementedError:
+        # The optimizer's attributes without the optimizer, on which nothing may be set.
+        bare: Any = object.__new__(type(optimizer))
+        bare.__dict__.update(optimizer.__dict__)
+        if plain is None:
+            bare.learning_rate = keras.optimizers.schedules.ExponentialDecay(1e-3, 1, 1.0)
+        else:
+            bare.__dict__["inner_optimizer"] = plain
+        config = bare.get_config()
+    if "learning_rate" in config:
+        config["learning_rate"] = 1e-3  # never used
+    if plain is not None:
+        config["inner_optimizer"] = keras.saving.serialize_keras_object(plain)
+    return config
+
+
 def _refuse_out_of_range(
-    scale: str, steps: int | None, sweeps: int, low: float | None, high: float | None
+    scale: str,
+    whole: Mapping[str, tuple[Any, int]],
+    low: float | None,
+    high: float | None,
+    recipe: Any,
 ) -> None:
     where = "find_learning_rate"
     if scale not in ("log", "linear"):
@@ -211,14 +264,19 @@ def _refuse_out_of_range(
             f"{where}: `scale` must be 'log' or 'linear'. Received: scale={scale!r}. Take 'log' "
             "to look over several decades."
         )
-    for name, value, least in (("steps", steps, 20), ("sweeps", sweeps, 1)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= least):
+    if recipe is not None and not isinstance(recipe, (Recipe, str, os.PathLike)):
+        raise ValueError(
+            f"{where}: `recipe` must be a recipe, its name or its path. Received: "
+            f"recipe={recipe!r}. Give one such as 'default', or leave it out."
+        )
+    for name, (value, least) in whole.items():
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if value is not None and not (is_whole and int(value) >= least):
             raise ValueError(
                 f"{where}: `{name}` must be a whole number >= {least}. Received: {name}={value!r}."
             )
     for name, value in (("low", low), ("high", high)):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if value is not None and not (number and 0 < value < math.inf):
             raise ValueError(
                 f"{where}: `{name}` must be a finite rate > 0. Received: {name}={value!r}. Give "

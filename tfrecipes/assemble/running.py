@@ -257,7 +257,8 @@ class _Run:
 
     def _known_rate(self) -> float:
         """What was found before the run in the folder began."""
-        self.why[RATE] = f"found by sweeps before the run began, see {SWEEP}"
+        if (self.folder.path / SWEEP).exists():
+            self.why[RATE] = f"found by sweeps before the run began, see {SWEEP}"
         return (read_run(self.folder.path).recipe or {})["schedule"]["peak_learning_rate"]
 
     def _start_step(self, steps_per_epoch: int) -> int:

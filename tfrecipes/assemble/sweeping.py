@@ -41,6 +41,11 @@ def sweep_rates(
     verbose: Any = "auto",
 ) -> FoundRate:
     """The sweeps of a model that is built, over data that are understood."""
+    if not model.trainable_variables:
+        raise ValueError(
+            "find_learning_rate: the model must have weights to train. Received: a model without "
+            "trainable variables. Set `trainable = True` on a layer."
+        )
     batches = _Batches(given, batch_size, class_weight, steps_per_epoch)
     if steps is None:
         wanted = SHARE * epochs * batches.steps_per_epoch / sweeps
@@ -110,6 +115,8 @@ class _Batches:
             # Once: every sweep would copy them to the device's host anew.
             given = understand(_tensors(given))
         self._given, self._batch_size = given, batch_size
+        if given.kind != "arrays" and steps_per_epoch is None and not given.steps:
+            steps_per_epoch = 1  # a length that nobody knows: the shortest sweeps
         self._class_weight, self._wanted = class_weight, steps_per_epoch
         self.steps_per_epoch = self._prepared(0).steps_per_epoch
         self._sweeps_read = 0
@@ -199,4 +206,10 @@ def rate_for_run(
     notes = [f"the learning rate was {found.reason} ({found.seconds:.1f} s)."]
     if found.warning:
         notes.append(f"the learning rate that was found is not sure: {found.warning}")
+    end = getattr(recipe.schedule, "end_learning_rate", 0.0)
+    if end > found.suggestion:
+        notes.append(
+            f"schedule.end_learning_rate={end:.2g} lies above the {found.suggestion:.2g} that was "
+            "found: the rate will rise."
+        )
     return found, recipe.replace(**{RATE: found.suggestion}), notes

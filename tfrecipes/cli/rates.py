@@ -9,6 +9,7 @@ import typer
 
 from tfrecipes.cli.program import Debug, Overrides, app, quiet_import, resolve
 from tfrecipes.cli.training import Data, Devices, RecipeName, Seed, Target, seed_and_devices
+from tfrecipes.views.canvas import refuse_path
 
 
 class Scale(StrEnum):
@@ -46,6 +47,8 @@ def find_lr(
 
     Exit codes: 0 found, 2 bad input, 1 anything else.
     """
+    if plot is not None:
+        refuse_path("--plot", plot)
     resolved = resolve(recipe, overrides, seed_and_devices(seed, devices))
     with quiet_import():
         from tfrecipes import assemble

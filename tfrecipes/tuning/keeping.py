@@ -31,12 +31,31 @@ class Snapshot:
 
 
 def variables_of(model: keras.Model) -> list[Any]:
-    """Whatever training a model may move, each once, its optimizer apart.
+    """Whatever training a model may move, each once, its compiled optimizer apart.
 
-    Weights, BatchNorm's statistics, seeds, metrics, states of recurrent layers.
+    Weights, BatchNorm's statistics, seeds, metrics, states of recurrent layers; optimizers that
+    the model holds itself, as a GAN does; TensorFlow's variables in a layer's lists and dicts.
     """
     found = [*model.variables, *keras_seams.recurrent_states(model), *model.metrics_variables]
+    compiled = getattr(model, "optimizer", None)
+    for layer in (model, *keras_seams.all_layers(model)):
+        for held in _held(layer):
+            if isinstance(held, tf.Variable):
+                found.append(held)
+            elif isinstance(held, keras.optimizers.Optimizer) and held is not compiled:
+                found += held.variables
     return list({id(v): v for v in found}.values())
+
+
+def _held(layer: keras.Layer) -> Iterator[Any]:
+    """Attributes of a layer, and what is in those that are lists, tuples and dicts."""
+    for value in list(vars(layer).values()):
+        if isinstance(value, (list, tuple)):
+            yield from value
+        elif isinstance(value, dict):
+            yield from value.values()
+        else:
+            yield value
 
 
 @contextlib.contextmanager

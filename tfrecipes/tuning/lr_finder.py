@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import keras
 import numpy as np
@@ -28,6 +28,8 @@ Source = Callable[[int], Any]
 LOWEST, HIGHEST, SHIFT, SHIFTS = 1e-6, 10.0, 1e3, 2
 # So far from the ends of the range a rise tells what it is about [factors].
 _FROM_LOW, _FROM_HIGH = 100.0, 2.0
+# A lowest rate that is given alone has at least this range above it [factor].
+_RANGE = 1e4
 # A linear sweep goes so far past the rate at which the loss of a logarithmic one rises.
 _PAST_RISE = 2.0
 
@@ -142,17 +144,20 @@ def find(
     with kept(model):
         sweeper = _Sweeper(model, compile_model, steps, len(seeds) + (scale == "linear"), display)
         first, scatter, may_lie_beyond = None, None, True
-        if low is None or high is None:
+        if high is None or (low is None and scale == "linear"):
             around = _around(sweeper, source(seeds[0]), steps)
             first = around if scale == "log" and low is high is None else None
             if scale == "linear":
                 scatter, may_lie_beyond = scatter_of(around.losses[None]), not around.rose
             at_high = around.high if scale == "log" else around.rise * _PAST_RISE
-            high = high if high is not None else max(at_high, 2 * (low or 0.0))
-            low = low if low is not None else _below(high, scale, steps)
+            least = (low or 0.0) * (_RANGE if scale == "log" else 2.0)
+            high = high if high is not None else max(at_high, least)
+        low = low if low is not None else _below(high, scale, steps)
         rates = rising_rates(low, high, steps, scale)
         losses = [] if first is None else [first.losses]
         losses += [sweeper.sweep(source(seed), rates) for seed in seeds[len(losses) :]]
+        if not np.isfinite(losses).any():
+            _refuse_not_finite(rates[0])
     found: Verdict = verdict(rates, np.stack(losses), scale, scatter, may_lie_beyond)
     return FoundRate(
         found.suggestion,
@@ -193,8 +198,19 @@ def _around(sweeper: "_Sweeper", source: Any, steps: int) -> _Around:
         elif reading.rise < rates[0] * _FROM_LOW:
             there = high / SHIFT
         if there in (high, came_from) or shifts == SHIFTS:
+            last = rates[min(int(np.isfinite(losses).sum()), len(rates) - 1)]
+            if not np.isfinite(losses).all() and last < rates[0] * _FROM_LOW:
+                _refuse_not_finite(last)
             return _Around(high, reading.rise, reading.rose, losses)
         high, came_from, shifts = there, high, shifts + 1
+
+
+def _refuse_not_finite(rate: float) -> NoReturn:
+    raise ValueError(
+        "find_learning_rate: the loss must be finite at rates at which hardly anything moves. "
+        f"Received: a loss or gradients that are NaN or infinite at a rate of {rate:.2g}. Check the "
+        "data first (tfr.check(model, data)), and the loss."
+    )
 
 
 class _Sweeper:
@@ -237,6 +253,7 @@ class _Sweeper:
         if display is None or now - self._drawn < display.interval:
             return
         self._drawn = now
-        title = f"learning rate sweep {self._done + 1}/{self._sweeps}"
+        number = self._done + 1  # more than were asked for, where the range had to move
+        title = f"learning rate sweep {number}/{max(number, self._sweeps)}"
         parts = (f"loss {loss:.4g}", f"lr {rates[step - 1]:.2g}")
         display.show(Moment(title, step, len(rates), parts))

@@ -163,6 +163,18 @@ def run_sweep(
         "shuffle": False,
     }
     model.fit(source, callbacks=[sweep], **arguments)
+    _refuse_another_optimizer(model, sweep)
     losses = np.full(count, np.nan)
     losses[: len(sweep.losses)] = sweep.losses
     return losses
+
+
+def _refuse_another_optimizer(model: keras.Model, sweep: SweepCallback) -> None:
+    """A train_step that trains by optimizers of its own was swept at rates that nobody raised."""
+    finite = sum(map(math.isfinite, sweep.losses))
+    if keras_seams.has_own_train_step(model) and finite and not int(model.optimizer.iterations):
+        raise ValueError(
+            f"find_learning_rate: the train_step of {type(model).__name__} must train by "
+            "`self.optimizer`, whose rate a sweep raises. Received: a step that left it unused "
+            f"{len(sweep.losses)} times. Where it has several optimizers, try rates by hand."
+        )

@@ -99,7 +99,7 @@ def new_figure(
         color=INK,
         fontsize=13,
         fontweight="bold",
-        pad=26 if subtitle else pad,
+        pad=26 + 13 * subtitle.count("\n") if subtitle else pad,
         parse_math=False,
     )
     if subtitle:
@@ -201,15 +201,15 @@ def power(value: float) -> str:
     return re.sub("e-0", "e-", f"{value:.0e}") if 0 < abs(value) < 0.01 else number(value)
 
 
-def write_figure(where: str, figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes the picture; the suffix decides the format.
+def refuse_path(where: str, target: Path) -> None:
+    """One sentence for a path that no picture can be written to; also long before there is one.
 
     Raises:
-        ValueError: If the suffix is no format, or the file cannot be written.
+        ValueError: If the suffix is no format, or there is no such folder.
     """
-    target = Path(path)
-    formats = figure.canvas.get_supported_filetypes()
-    if target.suffix[1:].lower() not in formats:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    if target.suffix[1:].lower() not in FigureCanvasAgg.get_supported_filetypes():
         raise ValueError(
             f"{where}: `path` must end in a format. Received: path={str(target)!r}. "
             "End it in .png, .svg or .pdf."
@@ -219,6 +219,16 @@ def write_figure(where: str, figure: Figure, path: str | os.PathLike[str]) -> No
             f"{where}: the folder of `path` must exist. Received: path={str(target)!r}. "
             f"Make {str(target.parent)!r} first."
         )
+
+
+def write_figure(where: str, figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes the picture; the suffix decides the format.
+
+    Raises:
+        ValueError: If the suffix is no format, or the file cannot be written.
+    """
+    target = Path(path)
+    refuse_path(where, target)
     picture = io.BytesIO()  # drawn whole before the file is touched
     figure.savefig(picture, format=target.suffix[1:].lower())
     try:
