@@ -40,5 +40,5 @@ def test_the_command_runs(tmp_path):
     (tmp_path / "mine.py").write_text(PROGRAM)
     (line,) = re.findall(r"^tfrecipes (find-lr .*)$", PAGE, re.M)
     out = run(tmp_path, "-m", "tfrecipes", *line.split())
-    assert "Use it: tfrecipes train --set schedule.peak_learning_rate=" in out
+    assert "Use it: --set schedule.peak_learning_rate=" in out
     assert (tmp_path / "learning_rate.png").exists()

@@ -122,6 +122,7 @@ def test_it_says_when_it_cannot_tell():
     found = find(net, (np.zeros_like(x), np.arange(len(y)) % tiny.CLASSES), sweeps=3, steps=30)
     assert "check the data" in found.warning
     assert found.warning in str(found)
+    assert found.learning_rates[-1] == pytest.approx(10)  # and not from where nobody looks
 
 
 # -- what it leaves as it was ----------------------------------------------------------------------

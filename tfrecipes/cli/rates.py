@@ -65,9 +65,7 @@ def find_lr(
     )
     typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else found)
     if not as_json:
-        typer.echo(
-            f"Use it: tfrecipes train --set schedule.peak_learning_rate={found.suggestion:.2g}"
-        )
+        typer.echo(f"Use it: --set schedule.peak_learning_rate={found.suggestion:.2g}")
     if plot is not None:
         found.plot(plot)
         typer.echo(f"Picture     {plot}", err=as_json)

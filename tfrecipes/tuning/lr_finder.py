@@ -12,7 +12,7 @@ import numpy as np
 
 from tfrecipes.tuning.keeping import Snapshot, kept, variables_of
 from tfrecipes.tuning.sweep import RisingRate, rising_rates, run_sweep
-from tfrecipes.tuning.sweep_rules import Verdict, read_sweep, scatter_of, verdict
+from tfrecipes.tuning.sweep_rules import Verdict, is_flat, read_sweep, scatter_of, verdict
 from tfrecipes.views.live import Display, Moment
 from tfrecipes.views.sweeps import plot_sweep
 
@@ -188,6 +188,7 @@ class _Around(NamedTuple):
 
 def _around(sweeper: "_Sweeper", source: Any, steps: int) -> _Around:
     high, came_from, shifts = HIGHEST, None, 0
+    first = None
     while True:
         rates = rising_rates(_below(high, "log", steps), high, steps, "log")
         losses = sweeper.sweep(source, rates)
@@ -201,7 +202,10 @@ def _around(sweeper: "_Sweeper", source: Any, steps: int) -> _Around:
             last = rates[min(int(np.isfinite(losses).sum()), len(rates) - 1)]
             if not np.isfinite(losses).all() and last < rates[0] * _FROM_LOW:
                 _refuse_not_finite(last)
-            return _Around(high, reading.rise, reading.rose, losses)
+            here = _Around(high, reading.rise, reading.rose, losses)
+            # Where nothing is learnt anywhere, rates from elsewhere are worth no more.
+            return here if first is None or not is_flat(reading.fall, losses[None]) else first
+        first = first or _Around(high, reading.rise, reading.rose, losses)
         high, came_from, shifts = there, high, shifts + 1
 
 

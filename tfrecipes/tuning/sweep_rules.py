@@ -146,6 +146,15 @@ _FALL, _NOTHING = 2.0, 0.005
 _APART = 1.5
 
 
+def is_flat(fall: float, losses: np.ndarray) -> bool:
+    """Whether a loss that fell so far did not fall at all, for all that (sweeps, n) losses tell."""
+    return fall < _FALL * _at_least(scatter_of(losses), losses)
+
+
+def _at_least(scatter: float, losses: np.ndarray) -> float:
+    return max(scatter, _NOTHING * abs(float(np.nanmedian(losses[:, :4]))), 1e-12)
+
+
 def verdict(
     rates: np.ndarray,
     losses: np.ndarray,
@@ -162,8 +171,7 @@ def verdict(
         scatter: Of a batch's loss where nothing moves; None = as these sweeps show it.
         may_lie_beyond: Whether nobody knows that the loss rises beyond the highest rate.
     """
-    scatter = scatter_of(losses) if scatter is None else scatter
-    scatter = max(scatter, _NOTHING * abs(float(np.nanmedian(losses[:, :4]))))
+    scatter = _at_least(scatter_of(losses) if scatter is None else scatter, losses)
     readings = [read_sweep(rates, one, scale, scatter) for one in losses]
 
     def middle(name: str) -> float:
@@ -175,7 +183,7 @@ def verdict(
     low = max(suggestion / _LOW, float(rates[0]))
     high = max(suggestion, min(suggestion * _HIGH, min(one.rise for one in readings) / 2))
     # The lowest of a smoothed curve is some deviations down by chance alone; more sweeps, fewer.
-    fell = float(np.mean([one.fall for one in readings])) / max(scatter, 1e-12)
+    fell = float(np.mean([one.fall for one in readings])) / scatter
     rose = np.mean([one.rose for one in readings]) > 0.5
     apart = float(np.ptp([math.log10(one.valley * one.rise) / 2 for one in readings]))
     warning = ""
