@@ -1,26 +1,17 @@
 """The README: two commands that do all the set-up, and Python that runs as it stands."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from tests.contracts.tree import ROOT
+from tests.pages import blocks, page, run
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language):
-    """Bodies of the README's fenced blocks in a language."""
-    return [
-        body.strip() for body in re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
-    ]
+README = page("README.md")
 
 
 def test_two_commands_of_one_line_do_all_the_set_up():
-    commands = blocks("sh")
+    commands = blocks(README, "sh")
     assert len(commands) == 2
     assert [command.count("\n") for command in commands] == [0, 0]
     main_job, tests = commands
@@ -32,7 +23,7 @@ def test_two_commands_of_one_line_do_all_the_set_up():
 def test_no_block_hides_a_third_command():
     fences = re.findall(r"^```(\w*)$", README, re.M)
     assert set(fences) <= {"sh", "python", ""}
-    assert not blocks("bash")
+    assert not blocks(README, "bash")
 
 
 def test_ci_reads_its_commands_from_the_readme():
@@ -43,27 +34,13 @@ def test_ci_reads_its_commands_from_the_readme():
 
 
 def test_the_first_python_is_at_most_ten_lines():
-    first = blocks("python")[0]
+    first = blocks(README, "python")[0]
     assert len([line for line in first.splitlines() if line.strip()]) <= 10
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
+@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
 def test_python_in_the_readme_runs_as_it_stands(number, tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error::DeprecationWarning:tfrecipes",
-            "-c",
-            blocks("python")[number],
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(tmp_path, "-c", blocks(README, "python")[number])
 
 
 def test_every_file_that_the_readme_names_exists():

@@ -1,13 +1,10 @@
 """docs/learning_rate.md: its example runs as it stands, and so do its commands."""
 
-import os
 import re
-import subprocess
-import sys
 
-from tests.contracts.tree import ROOT
+from tests.pages import blocks, page, run
 
-PAGE = (ROOT / "docs" / "learning_rate.md").read_text(encoding="utf-8")
+PAGE = page("docs/learning_rate.md")
 PROGRAM = """
 from tfrecipes.demo import digits
 
@@ -17,22 +14,9 @@ def program():
 """
 
 
-def run(folder, *command):
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_the_example_runs(tmp_path):
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
-    assert "Learning rate: " in run(tmp_path, "-c", block)
+    (example,) = blocks(PAGE, "python")
+    assert "Learning rate: " in run(tmp_path, "-c", example)
     assert (tmp_path / "learning_rate.png").exists()
 
 
