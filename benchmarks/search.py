@@ -1,6 +1,6 @@
 """Claim: quasi-random points find a better recipe than random ones in 16 trials; two workers halve the time.
 
-    python benchmarks/search.py            # eight seeds of each on two tasks, about an hour on one core
+    python benchmarks/search.py            # six seeds of each on two tasks, about 40 minutes on one core
     python benchmarks/search.py --quick    # that it runs; its numbers mean nothing
 
 Two tasks with small nets: a CNN on scikit-learn's digits and an MLP on its diabetes regression. Three
@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one seed")
-    parser.add_argument("--seeds", type=int, default=8, help="how many")
+    parser.add_argument("--seeds", type=int, default=6, help="how many")
     parser.add_argument("--task", choices=TASKS, action="append", help="only this one")
     parser.add_argument("--no-workers", action="store_true", help="leave the workers' time out")
     parser.add_argument("--runs", type=Path, help="keep the searches here, and go on with them")
