@@ -152,7 +152,6 @@ BAD = {
     "unwritable folder": (["--out", "/proc/run"], "must be able to write"),
     "rate 0": (["--set", "schedule.peak_learning_rate=0"], "must be a number > 0"),
     "rate below 0": (["--set", "schedule.peak_learning_rate=-1"], "must be a number > 0"),
-    "rate to be found": (["--set", "schedule.peak_learning_rate=find"], "not in this version"),
     "rewind": (["--set", "step.on_nonfinite=rewind"], "not in this version"),
     "warmup": (["--set", "schedule.warmup=9000"], "Shorten the warmup"),
     "devices": (["--devices", "gpu:4"], "gpu:4"),

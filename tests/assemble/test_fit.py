@@ -342,7 +342,6 @@ def test_sixteen_bits_on_a_float32_model_are_refused_with_both_ways_out():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"schedule.peak_learning_rate": "find"}, "finding the rate is not in this version"),
         ({"step.on_nonfinite": "rewind"}, "going back to an earlier step is not in this version"),
         ({"schedule.warmup": 1000}, "warmup"),
         ({"train.devices": "gpu:4"}, "gpu:4"),

@@ -125,8 +125,10 @@ def test_what_a_child_starts_is_killed_with_it(tmp_path):
 
 
 PARENT = """
-import sys, tempfile
+import signal, sys, tempfile
 from pathlib import Path
+# A shell's background job ignores Ctrl-C, and so does what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.tuning.test_batch_children import attempt
 folder = Path(tempfile.mkdtemp(dir=sys.argv[1]))
 attempt(folder, "hangs", seconds=60.0)
