@@ -30,6 +30,14 @@ def place(tmp_path_factory):
     return place
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_arrives():
+    """A shell's background job ignores Ctrl-C, and so would what it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(place, out, *more):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
     return subprocess.Popen(
