@@ -1,4 +1,4 @@
-"""Claim: quasi-random points find a better recipe than random ones in 16 trials; two workers halve the time.
+"""Claim: quasi-random points find a better recipe than random ones in 16 trials; two workers take less time than one.
 
     python benchmarks/search.py            # six seeds of each on two tasks, about 40 minutes on one core
     python benchmarks/search.py --quick    # that it runs; its numbers mean nothing
